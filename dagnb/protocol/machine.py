@@ -154,8 +154,8 @@ class Machine(Tasks):
         self._route(fresh)
         if not tasks:
             return Reply(status=Status.IDLE, now=now)
-        # One task and its reader even where tasks come one by one: so the result can be kept.
-        self._take_readers(instance, 2 * want, now)
+        # As many again as were wanted, but none where tasks are so long that one is wanted.
+        self._take_readers(instance, 2 * want - 1, now)
         offers = tuple(map(self._offer, self.running[instance]))
         return Reply(status=Status.TASKS, worker=self._worker_of(instance), offers=offers, now=now)
 
@@ -379,7 +379,6 @@ class Machine(Tasks):
         """Make ready again what an instance took after a task that it still runs, uncharged.
 
         The task takes longer than was expected when its batch was taken; see protocol/worker.py.
-        Its readers stay: no other instance could begin them earlier.
         Returns the number of tasks, 0 when the instance does not run this attempt any more.
         """
         if self._is_over(now):
@@ -387,18 +386,12 @@ class Machine(Tasks):
         running = self.running.get(instance, [])
         if task not in running or attempt != self.attempt(task):
             return 0
-        n_before, n_begun = len(running), running.index(task) + 1
-        behind, kept = running[n_begun:], set(running[:n_begun])
+        behind = running[running.index(task) + 1 :]
         for other in behind:
-            # No other instance could run what waits for the result of this one.
-            absent = self._absent_inputs(other)
-            if absent and absent <= kept:
-                kept.add(other)
-                continue
             self._leave_running(other)
             self._again(other, now)
         self._route(fresh)
-        return n_before - len(running)
+        return len(behind)
 
     def cancel(self, reason: str, *, now: float) -> bool:
         """End the run. Returns False when it was over."""

@@ -35,10 +35,10 @@ A batch may hold a task and its only reader (`Record.together`, asked for by `Wa
 plan). The worker then keeps the result for the reader, and nothing of it travels or is stored. A
 kept result is lost with its worker, or with the reader's attempt: the store then has the task run
 again, and before it others whose results were kept. So the worker stores a result when a crash
-would otherwise repeat more than KEPT_S of work. The last task of a batch is committed as kept if
-its reader waits for nothing else: the reply then brings the reader. The store refuses the commit
-(NO_BLOB) if the worker has lost the reader, such as by a lease that ended; the worker then stores
-the result.
+would otherwise repeat more than KEPT_S of work. A reader that waits for nothing else need not be in
+the batch: the commit of the kept result takes it. The store refuses such a commit (NO_BLOB) if the
+reader was charged before, or the worker is known to have lost its lease; the worker then stores the
+result.
 
 The world of a worker is everything that it may ask for outside itself. Two worlds exist: the
 runtime (asyncio and a store) and the virtual one (simulated time).
@@ -251,11 +251,11 @@ class Worker(Generic[Inputs, Value]):
         reader, n_inputs = self.world.reader(offer)
         if reader < 0 or self._kept_s + task_s > KEPT_S:
             return False
-        if not behind:
-            # The commit brings the reader, which waits for nothing else.
-            return n_inputs == 1
-        # After LONG_S the batch may have been given back, but for a reader that comes next.
-        return reader == behind[-1] or (task_s <= LONG_S and reader in behind)
+        if n_inputs == 1:
+            # It is in the batch, or the commit brings it, since it waits for nothing else.
+            return True
+        # After LONG_S the tasks behind may have been given back.
+        return task_s <= LONG_S and reader in behind
 
     async def commit(
         self, offers: Sequence[Offer], commits: list[Commit], stored: dict[int, Value]

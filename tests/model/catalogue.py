@@ -156,6 +156,13 @@ SMALL = (
         together=True,
         retries=1,
         delays=(0.0, 1.0),
+        want=2,
+    ),
+    _with(
+        _CHAIN_3,
+        "kept one by one, crash, lost reply",
+        {Fault.CRASH: 1, Fault.LOST_REPLY: 1},
+        together=True,
     ),
     _with(
         _CHAIN_3,
@@ -322,5 +329,7 @@ LARGE = (
     _with(
         _KINDS, "hints", {Fault.CRASH: 1, Fault.HINT: 1}, with_hints=True, instances=("x", "y", "")
     ),
+    _with(_CHAIN_3, "kept one by one", _WORSE, together=True),
+    _with(_BRANCHES, "kept", _WORSE | {Fault.RAISE: 1}, together=True, want=2, retries=1),
     _with(_TWO_PARTS, "batches of 2", _WORSE | {Fault.RAISE: 1}, want=2, retries=1),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.model.mutants import in_machine
 
 _CHAIN = "chain-3: kept, crash, exception"
+_ONE_BY_ONE = "chain-3: kept one by one, crash, lost reply"
 _GOING_ON = "chain-3: kept, suspicion, lost reply, go on"
 _FAN_IN = "fan-in: kept, containers die, go on"
 _BEHIND_A_SINK = "chain-3: kept behind a sink, lost blob, stored apart"
@@ -52,7 +53,7 @@ KEPT = (
     ),
     in_machine(
         "an instance that is gone is given the reader of what it kept",
-        _CHAIN,
+        _ONE_BY_ONE,
         "I3 wake-up",
         ("_has_reader", " or member is None or member[0] != queue", ""),
     ),
@@ -70,10 +71,10 @@ KEPT = (
         survives="it costs a round trip: the reader finds its input missing, and is reported, too",
     ),
     in_machine(
-        "the reader of a slow task is given back",
-        _CHAIN,
+        "the reader of a slow task is ready before its input",
+        _GOING_ON,
         "I16 give back",
-        ("give_back", "if absent and absent <= kept:", "if False:"),
+        ("give_back", "self._again(other, now)", "self._ready(other, now)"),
     ),
     in_machine(
         "a reader is ready again before its input",

@@ -37,7 +37,7 @@ WORK = (
         "the slow task is given back with the rest",
         "two tasks apart: batches of 2, crash",
         "I16 give back",
-        ("give_back", "running.index(task) + 1", "running.index(task)"),
+        ("give_back", "running.index(task) + 1 :", "running.index(task) :"),
     ),
     in_machine(
         "a report of an earlier attempt gives back",

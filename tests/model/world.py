@@ -210,10 +210,8 @@ class World:
     def keeps(self, instance: Instance) -> bool:
         """Whether it keeps the result of its task: it was or will be offered the reader, too."""
         reader = self.configuration.reader(instance.task)
-        if reader >= 0 and instance.phase is Phase.RUN and instance.may_claim:
-            return reader in instance.behind or (
-                not instance.behind and len(self.configuration.upstream[reader]) == 1
-            )
+        if reader >= 0 and instance.may_claim and len(self.configuration.upstream[reader]) == 1:
+            return True
         return reader in instance.behind
 
     def expire(self, instance: Instance) -> Act:

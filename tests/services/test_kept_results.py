@@ -131,9 +131,7 @@ def test_no_other_holder_of_a_value_sees_what_its_reader_changes() -> None:
     def remembering() -> Any:
         import builtins
 
-        import numpy
-
-        builtins.remembered = numpy.zeros(1_000)  # type: ignore[attr-defined]
+        builtins.remembered = np.zeros(1_000)  # type: ignore[attr-defined]
         return builtins.remembered  # type: ignore[attr-defined]
 
     @task

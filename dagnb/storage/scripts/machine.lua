@@ -156,7 +156,7 @@ local function next_work(c, instance, want, slim)
     return answer(c, 'idle')
   end
   local offers = {}
-  for i, task in ipairs(take_readers(c, instance, 2 * tonumber(want))) do
+  for i, task in ipairs(take_readers(c, instance, 2 * tonumber(want) - 1)) do
     offers[i] = offer(c, task, slim == '1')
   end
   return answer(c, 'tasks', worker_of(c, instance), {}, offers)
@@ -479,23 +479,16 @@ function steps.give_back(c, args, over)
   if not at or tonumber(args[6]) ~= attempt_now(c, task) then
     return 0
   end
-  local kept, returned, is_kept = {}, {}, {}
-  for i, other in ipairs(running) do
-    local absent = i > at and absent_inputs(c, other) or {}
-    if i <= at or #absent > 0 and are_within(absent, is_kept) then
-      -- No other instance could run what waits for the result of this task.
-      kept[#kept + 1] = other
-      is_kept[other] = true
-    else
-      returned[#returned + 1] = other
-    end
+  local kept = {}
+  for i = 1, at do
+    kept[i] = running[i]
   end
   set_running(c, instance, kept)
-  for _, other in ipairs(returned) do
-    again(c, other)
+  for i = at + 1, #running do
+    again(c, running[i])
   end
   route(c)
-  return #returned
+  return #running - at
 end
 
 -- reason

@@ -114,6 +114,15 @@ class KeptValues:
             self._n_bytes -= kept.n_bytes
         return kept
 
+    def take_all(self, tasks: Iterable[int]) -> dict[int, KeptValue]:
+        """Remove and return the results of these tasks that are kept, by task."""
+        taken = {}
+        for task in tasks:
+            kept = self.take(task)
+            if kept is not None:
+                taken[task] = kept
+        return taken
+
     def drop_but_for(self, readers: Iterable[int]) -> None:
         """Forget results that none of these tasks reads."""
         if not self._values:

@@ -220,22 +220,17 @@ class Runtime:
         self._watch.begin(offer.task, offer.attempt, 0.0, n_behind)
 
         record = self._record(offer)
-        kept: dict[int, bytes | MappedValue | KeptValue] = {}
-        for task in record.upstream:
-            value = self._kept.take(task)
-            if value is not None:
-                kept[task] = value
-
+        kept = self._kept.take_all(record.upstream)
         sealed, n_bytes = await self._fetch_values(offer, kept)
         try:
-            values = await self._with_segments(offer, sealed) | kept
+            values = {**await self._with_segments(offer, sealed), **kept}
         except SharedMemoryError as problem:
             inputs.problem = problem  # `run` reports it: a fetch cannot fail
             return inputs
         if n_bytes:
             inputs.begin_s = self.now()
         if any(task not in values for task in record.upstream):
-            # The task will wait, and another instance may run it: what was kept for it is lost, too.
+            # The task will wait, and may be run elsewhere: what was kept for it is lost, too.
             lost = [task for task in record.upstream if task in kept or task not in values]
             return Missing(offer.task, tuple(lost))
         inputs.values = [values[task] for task in record.upstream]
