@@ -14,6 +14,9 @@ What is bounded
 
        |-- fetch outside --|-- load --|-- run --|-- dump --|-- store --|-- commit --|
 
+    A value that may be kept by its worker, since little work would be lost with it, is not stored
+    and not unpickled; short tasks share a commit.
+
 Head bound
     The earliest moment at which each value can be available, from upstream to downstream; then the
     latest of the sinks. At a join, either the upstream value that arrives latest comes from
@@ -48,6 +51,7 @@ from dagnb.graph.brief import brief
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import DEFAULT, Resources
 from dagnb.planning.costs import Costs
+from dagnb.planning.plan import KEPT_S, LONG_S
 from dagnb.planning.planner import Pool
 
 TIGHT = 0.10
@@ -91,19 +95,27 @@ class Work:
     def of(cls, dag: Dag, costs: Costs) -> Work:
         """Returns the times of all tasks. O(tasks + edges)."""
         reads, outside, load, window = [], [], [], []
+        may_be_kept: list[bool] = []
+        sinks = set(dag.sinks)
         for v, call in enumerate(dag.calls):
             transfers: list[tuple[int, float]] = []
             n_bytes = costs.argument_bytes.get(v, 0)
             for u in dict.fromkeys(call.upstream):  # each once, in order
                 size = costs.edge(u, v)
                 transfers.append((u, costs.fetching(v, [size])))
-                n_bytes += size
+                n_bytes += 0 if may_be_kept[u] else size
             reads.append(transfers)
             n_outside = costs.external_bytes.get(v, 0)
             outside.append(costs.fetching(v, [n_outside]) if n_outside else 0.0)
             load.append(costs.loading(v, n_bytes))
-            compute_s = costs.run(v) + costs.dumping(v) + costs.storing(v) + costs.commit_s
-            window.append(outside[v] + load[v] + compute_s)
+            compute_s = outside[v] + load[v] + costs.run(v)
+            is_inner = v not in sinks and call.options.pure
+            may_be_kept.append(is_inner and compute_s <= KEPT_S)
+            compute_s += costs.dumping(v)
+            # Short tasks share a commit.
+            commit_s = costs.commit_s if compute_s > LONG_S else 0.0
+            stored_s = 0.0 if may_be_kept[v] else costs.storing(v)
+            window.append(compute_s + stored_s + commit_s)
         again, pause = [0.0] * len(dag), [0.0] * len(dag)
         for v, failing in costs.failures.items():
             again[v] = sum(outside[v] + load[v] + run_s + costs.commit_s for run_s, _ in failing)

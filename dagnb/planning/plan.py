@@ -53,6 +53,13 @@ if TYPE_CHECKING:
     from dagnb.planning.planner import Problem
 
 
+LONG_S = 0.01
+"""A task that takes longer ends its batch, see protocol/worker.py."""
+
+KEPT_S = 1.0
+"""Seconds of work, at most, whose results are kept and not stored: a crash repeats that much."""
+
+
 class Way(StrEnum):
     """The way a value travels along an edge. STORE always works; the others are requests.
 

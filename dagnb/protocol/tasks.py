@@ -226,10 +226,10 @@ class Tasks:
                 absent.add(upstream)
         return absent
 
-    def _has_reader(self, instance: str, task: int, now: float) -> bool:
+    def _has_reader(self, instance: str, task: int) -> bool:
         """Returns whether no other instance will ask for a result that this one keeps.
 
-        If the reader waits for nothing else, the instance takes it now.
+        It has or had the reader, or takes it now, if the reader waits for nothing else.
         """
         record = self.records[task]
         if not record.together:
@@ -239,11 +239,14 @@ class Tasks:
             return True
         member = self.roster.held.get(instance)
         is_free = self.states[reader] is TaskState.WAITING and reader not in self.spent
-        if n_bits > 1 or not is_free or member is None or member[0] != queue:
-            return False
-        self._start_unqueued(instance, reader, now)
-        self.running.setdefault(instance, []).append(reader)
-        return True
+        return n_bits == 1 and is_free and member is not None and member[0] == queue
+
+    def _take_reader(self, instance: str, task: int, now: float) -> None:
+        """Take the reader of a result that is kept, if the instance does not have it yet."""
+        reader = self.records[task].edges[0][0]
+        if self.states[reader] is TaskState.WAITING:
+            self._start_unqueued(instance, reader, now)
+            self.running.setdefault(instance, []).append(reader)
 
     def _start(self, instance: str, task: int, now: float) -> None:
         """Note that an instance runs a task, which is not in a queue any more."""
@@ -270,7 +273,7 @@ class Tasks:
             if self.results.get(task) != commit.address:
                 self.discarded.append((task, commit.address))
             return True
-        is_kept = commit.is_kept and self._has_reader(instance, task, now)
+        is_kept = commit.is_kept and self._has_reader(instance, task)
         if not is_kept and not self.has_blob(task, commit.address):
             return False
         if self.states[task] is TaskState.READY:
@@ -280,6 +283,8 @@ class Tasks:
         self.states[task] = TaskState.DONE
         self.results[task] = commit.address
         self._event(now, "done", task, worker)
+        if is_kept:
+            self._take_reader(instance, task, now)
         for child, bit, start, n_bits, _, priority in record.edges:
             if bit not in self.bits:
                 self.bits.add(bit)

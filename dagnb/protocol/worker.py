@@ -51,19 +51,14 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from dagnb.graph.brief import brief
+from dagnb.planning.plan import KEPT_S, LONG_S
 from dagnb.protocol.messages import Commit, Failure, Offer, Reply, Status
 
 WORK_S = 0.002
 """Seconds of work that a worker takes at a time, if its tasks are that short."""
 
-LONG_S = 0.01
-"""A task that takes longer ends its batch."""
-
 LOOK_S = 0.05
 """Seconds between two looks of a supervisor at its workers."""
-
-KEPT_S = 1.0
-"""Seconds of work, at most, whose results are kept and not stored: a crash repeats that much."""
 
 MOST_TASKS = 128
 MOST_BYTES = 256 * 1024

@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dagnb.planning.costs import StartCost
+from dagnb.planning.plan import LONG_S
 from dagnb.protocol.messages import Address, Commit, Failure, Offer, Reply, Status
-from dagnb.protocol.worker import LONG_S, LOOK_S, Missing
+from dagnb.protocol.worker import LOOK_S, Missing
 from dagnb.simulation.environment import Sleep
 from dagnb.trace.trace import Phase
 

@@ -49,13 +49,13 @@ KEPT = (
         "a result is kept for a reader that waits for another input",
         _BRANCHES,
         "I1 inputs",
-        ("_has_reader", "n_bits > 1 or ", ""),
+        ("_has_reader", "n_bits == 1 and ", ""),
     ),
     in_machine(
         "an instance that is gone is given the reader of what it kept",
         _ONE_BY_ONE,
         "I3 wake-up",
-        ("_has_reader", " or member is None or member[0] != queue", ""),
+        ("_has_reader", " and member is not None and member[0] == queue", ""),
     ),
     in_machine(
         "the reader of a task that failed stays with the instance",

@@ -220,28 +220,30 @@ local function start_unqueued(c, task, worker)
   start(c, task, worker)
 end
 
--- Whether no other instance will ask for a result that this one keeps. If the reader waits for
--- nothing else, the instance takes it now.
+-- Whether no other instance will ask for a result that this one keeps: it has or had the reader, or
+-- takes it now, if the reader waits for nothing else.
 local function has_reader(c, instance, packed, at, together)
   if not together then
     return false
   end
   local edges = edges_of(packed, at)
-  local reader, running = edges[1], running_of(c, instance)
+  local reader, held = edges[1], held_of(c, instance)
   local state = state_of(c, reader)
-  if state == DONE or contains(running, reader) then
+  if state == DONE or contains(running_of(c, instance), reader) then
     return true
   end
-  local held = held_of(c, instance)
-  if edges[4] > 1 or state ~= WAITING or not held or tonumber(held.queue) ~= edges[5]
-    or was_charged(c, reader) then
-    return false
+  return edges[4] == 1 and state == WAITING and held and tonumber(held.queue) == edges[5]
+    and not was_charged(c, reader)
+end
+
+-- Take the reader of a result that is kept, if the instance does not have it yet.
+local function take_reader(c, instance, reader)
+  if state_of(c, reader) == WAITING then
+    start_unqueued(c, reader, worker_of(c, instance))
+    local running = { unpack(running_of(c, instance)) }
+    running[#running + 1] = reader
+    set_running(c, instance, running)
   end
-  start_unqueued(c, reader, held.name)
-  local extended = { unpack(running) }
-  extended[#extended + 1] = reader
-  set_running(c, instance, extended)
-  return true
 end
 
 -- Store one result and make ready what only waited for it. result.blob: bytes in the same call, or
@@ -269,6 +271,9 @@ local function commit(c, instance, result)
   call('HSET', c.p .. 'r', id(task), hash .. result.address)
   event(c, 'done', task, worker)
   local edges = edges_of(packed, at)
+  if is_kept then
+    take_reader(c, instance, edges[1])
+  end
   mark(c, edges, '1')
   ready_children(c, edges)
   count_settled(c, -1, sink)

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from dagnb.planning.plan import KEPT_S, LONG_S
 from dagnb.protocol import worker
 from dagnb.protocol.messages import Address, Commit, Failure, Offer, Reply, Status
-from dagnb.protocol.worker import KEPT_S, LONG_S, MOST_BYTES, MOST_TASKS, Missing, Worker
+from dagnb.protocol.worker import MOST_BYTES, MOST_TASKS, Missing, Worker
 
 STOP = Reply(status=Status.STOP)
 
@@ -132,6 +133,7 @@ def test_the_worker_knows_no_clock_no_loop_and_no_store() -> None:
 
     assert {name for name in imported if name.startswith("dagnb")} == {
         "dagnb.graph.brief",
+        "dagnb.planning.plan",
         "dagnb.protocol.messages",
     }
     assert not {name.split(".")[0] for name in imported} & {

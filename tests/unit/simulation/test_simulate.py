@@ -14,10 +14,10 @@ from dagnb.errors import ProtocolError
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
 from dagnb.planning.costs import Costs, LinearCost, StartCost
-from dagnb.planning.plan import Plan, Step
+from dagnb.planning.plan import LONG_S, Plan, Step
 from dagnb.planning.planner import Pool
 from dagnb.protocol.messages import RunState
-from dagnb.protocol.worker import LONG_S, LOOK_S, Worker
+from dagnb.protocol.worker import LOOK_S, Worker
 from dagnb.simulation.simulate import play, simulate
 from dagnb.simulation.simulated_run import SimulatedRun, layout_for
 from dagnb.simulation.world import VirtualWorld

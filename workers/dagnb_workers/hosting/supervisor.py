@@ -78,9 +78,10 @@ from dagnb.errors import (
     StorageError,
     StorageLostError,
 )
+from dagnb.planning.plan import LONG_S
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Death, RunState, Status
-from dagnb.protocol.worker import LONG_S, LOOK_S
+from dagnb.protocol.worker import LOOK_S
 from dagnb.storage.interface import Store
 from dagnb.storage.open import open_store_of
 from dagnb_workers.hosting import crash
