@@ -102,7 +102,9 @@ class Work:
             n_bytes = costs.argument_bytes.get(v, 0)
             for u in dict.fromkeys(call.upstream):  # each once, in order
                 size = costs.edge(u, v)
-                transfers.append((u, costs.fetching(v, [size])))
+                # On the way to another worker a value is stored.
+                stored_s = costs.storing(u) if may_be_kept[u] else 0.0
+                transfers.append((u, stored_s + costs.fetching(v, [size])))
                 n_bytes += 0 if may_be_kept[u] else size
             reads.append(transfers)
             n_outside = costs.external_bytes.get(v, 0)
