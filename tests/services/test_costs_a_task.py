@@ -163,11 +163,11 @@ MEASURED = {
         chain,
         N_TASKS,
         Costs(
-            round_trips=1.19,
-            commands=24.9,
-            bytes_to_server=690,
-            bytes_from_server=1_000,
-            python_calls=369,
+            round_trips=0.2,
+            commands=13,
+            bytes_to_server=430,
+            bytes_from_server=730,
+            python_calls=245,
         ),
     ),
     "fan": (
@@ -187,9 +187,9 @@ MEASURED = {
         Costs(
             round_trips=0.3,
             commands=16,
-            bytes_to_server=500,
-            bytes_from_server=770,
-            python_calls=262,
+            bytes_to_server=450,
+            bytes_from_server=700,
+            python_calls=255,
         ),
     ),
 }

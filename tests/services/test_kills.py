@@ -10,8 +10,11 @@ import os
 import random
 import signal
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import redis
 from dagnb_workers.agent.client import ask_agent
@@ -20,6 +23,9 @@ from dagnb_workers.launchers.process import Processes
 import dagnb
 from dagnb import session, task
 from dagnb.graph.node import Node
+from dagnb.protocol.messages import Event
+from dagnb.storage import segments
+from dagnb.storage.home import runtime_directory
 from tests.services.processes import await_that, supervisor_of, workers_of
 
 pytestmark = pytest.mark.redis
@@ -55,12 +61,70 @@ def tree(width: int, fan_in: int) -> Node[int]:
     return level[0]
 
 
+@task
+def one_more(number: int) -> int:
+    """Half a millisecond of work: several in a batch, their results kept."""
+    end = time.perf_counter() + 0.0005
+    while time.perf_counter() < end:
+        pass
+    return number + 1
+
+
+def chains(width: int, length: int) -> Node[int]:
+    """Chains of short tasks, added up."""
+    ends = []
+    for number in range(width):
+        node: Node[int] = leaf(number)
+        for _ in range(length):
+            node = one_more(node)
+        ends.append(node)
+    return add(ends)  # type: ignore[arg-type]
+
+
+@task
+def array(number: int) -> Any:
+    """2 MB, which go through shared memory to several readers."""
+    return np.full(250_000, number)
+
+
+@task
+def shifted(values: Any, by: int) -> Any:
+    """Changes its input in place."""
+    values += by
+    return values
+
+
+@task
+def first(values: Any) -> int:
+    """The first number."""
+    return int(values[0])
+
+
+def arrays(width: int) -> Node[int]:
+    """Arrays with two readers each, from which two more tasks follow in a row."""
+    ends = []
+    for number in range(width):
+        value = array(number)
+        ends += [first(shifted(shifted(value, by), by)) for by in (0, 1)]
+    return add(ends)  # type: ignore[arg-type]
+
+
+KINDS: tuple[tuple[Callable[[], Node[int]], int], ...] = (
+    (lambda: tree(80, 4), sum(range(80))),
+    (lambda: chains(8, 30), sum(range(8)) + 8 * 30),
+    (lambda: arrays(20), 2 * sum(range(20)) + 20 * 2),
+)
+"""kinds of runs, and their results"""
+
+
 def run_with_kills(seed: int, kills: int) -> tuple[int, float]:
-    """A run of 80 leaves; workers die when a random number of tasks is done. Returns deaths,
-    makespan.
+    """A run of one of the kinds; workers die when a random number of tasks is done.
+
+    Returns deaths, makespan.
     """
     chance = random.Random(seed)
-    node, width = tree(80, 4), 80
+    build, expected = KINDS[seed % len(KINDS)]
+    node = build()
     run = node.run(workers=Processes(n=3))
     moments = sorted(chance.randrange(0, 100) for _ in range(kills))
     supervisor = supervisor_of(run.id)
@@ -72,11 +136,24 @@ def run_with_kills(seed: int, kills: int) -> tuple[int, float]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(chance.choice(victims), signal.SIGKILL)
                 deaths += 1
-    assert run.result(60) == sum(range(width))
-    done = [event.task for event in run.look().events if event.kind == "done"]
-    assert len(done) == len(set(done)) == len(run.look().states)
+    assert run.result(60) == expected
+    assert run.look().states == "D" * len(run.look().states)
+    check_that_each_task_is_done_once(run.look().events)
     await_that(lambda: not workers_of(supervisor), "the workers left after the end")
+    folder = segments._base(runtime_directory()) / run.id
+    await_that(lambda: not folder.exists(), "nothing is left in shared memory")
     return deaths, run.trace.makespan_s
+
+
+def check_that_each_task_is_done_once(events: Sequence[Event]) -> None:
+    """Each task is done, and done again only after its result was lost with a worker."""
+    is_done: set[int] = set()
+    for event in events:
+        if event.kind == "done":
+            assert event.task not in is_done, f"{event.task} is done twice"
+            is_done.add(event.task)
+        elif event.kind == "lost":
+            is_done.discard(event.task)
 
 
 def keys_without_ttl(url: str) -> list[str]:
@@ -102,16 +179,16 @@ def kill_often(runs: int, redis_url: str, agent: int, summary: list[str]) -> Non
 def test_a_run_survives_the_death_of_any_worker_at_any_moment(
     redis_url: str, agent: int, summary: list[str]
 ) -> None:
-    """Eight runs; scripts/soak does fifty."""
-    kill_often(8, redis_url, agent, summary)
+    """Nine runs; scripts/soak does two hundred."""
+    kill_often(9, redis_url, agent, summary)
 
 
 @pytest.mark.soak
-def test_fifty_runs_survive_the_deaths_of_their_workers(
+def test_two_hundred_runs_survive_the_deaths_of_their_workers(
     redis_url: str, agent: int, summary: list[str]
 ) -> None:
     """As above, for longer."""
-    kill_often(50, redis_url, agent, summary)
+    kill_often(200, redis_url, agent, summary)
 
 
 def test_a_task_that_kills_its_worker_three_times_fails_with_the_cause(agent: int) -> None:

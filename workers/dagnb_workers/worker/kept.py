@@ -28,7 +28,7 @@ _IMMUTABLE = (int, float, complex, str, bytes, bool, type(None))
 
 @dataclass(slots=True)
 class Result:
-    """What a function returned. The worker refers to the value through this object alone.
+    """A value that a function returned. The worker refers to it through this object alone.
 
     So the number of references to the value shows whether the user's code has one, too.
     """
