@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dagnb.graph.payload import decode_value, encode_value
+from dagnb.graph.payload import decode_value, encode_value, value_parts
 
 MOST_BYTES = 512 * 1024 * 1024
 """Bytes of results that a worker keeps at a time, at most. Others are stored."""
@@ -76,7 +76,9 @@ class KeptValue:
     def parts(self) -> Sequence[bytes | memoryview]:
         """Returns what encode_value gives for the value."""
         if self.result is None:
-            return [self.pickled]
+            parts = value_parts(self.pickled)
+            n_header = len(self.pickled) - sum(map(len, parts))
+            return [self.pickled[:n_header], *parts]
         return encode_value(self.result.value, "?")
 
 

@@ -538,8 +538,8 @@ class Runtime:
             # An idle container may be ended at any moment, and its spans would be lost.
             await self._upload()
 
-        self._watch.end()
         if reply.status is not Status.NO_BLOB:
+            self._watch.end()
             self._kept.drop_but_for(offer.task for offer in reply.offers)
         if reply.status is not Status.STOP:
             # STOP does not tell membership: a run that is over answers it to every instance.
