@@ -63,10 +63,9 @@ from dagnb.prediction.linear_model import (
     line,
     moments,
 )
-from dagnb.prediction.observation import Batch, Point, Target, appended, points_of, thinned
+from dagnb.prediction.observation import Batch, Point, Sample, Target, appended, points_of, thinned
 from dagnb.prediction.scaling import FIXED, Scaling, scaling
 from dagnb.prediction.spread import Sigma, TaskContribution, Total
-from dagnb.trace.sample import Sample
 
 # Part of its weight that a loss keeps for each effective sample that follows: half after 34.
 FORGET = 0.98

@@ -26,11 +26,11 @@ import msgpack
 
 from dagnb.errors import ConfigError, HistoryError, RunMissingError
 from dagnb.graph.resources import Resources
+from dagnb.prediction.observation import Sample, samples
 from dagnb.protocol.messages import RunState
 from dagnb.protocol.run_description import RunDescription
 from dagnb.run_history.database import forget, opened
 from dagnb.storage.home import data_directory
-from dagnb.trace.sample import Sample, samples
 from dagnb.trace.starts import worker_starts
 from dagnb.trace.trace import STARTING, Phase, Trace, packed, unpacked
 
