@@ -36,11 +36,10 @@ from dagnb.graph.identity import identity
 from dagnb.graph.lineage import lineage
 from dagnb.graph.resources import Resources
 from dagnb.planning.costs import Costs, LinearCost, StartCost, Uncertainty
-from dagnb.prediction.estimate import Estimate
+from dagnb.prediction.estimate import Estimate, TaskContribution
 from dagnb.prediction.observation import Target
 from dagnb.prediction.platform_model import MeasuredStart, Starts, Transfer, starts, transfer
 from dagnb.prediction.predictor import Predictor
-from dagnb.prediction.spread import TaskContribution
 from dagnb.run_history.history import ACTS, Act, History
 from dagnb.trace.trace import STARTING, Phase
 
