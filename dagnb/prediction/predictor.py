@@ -7,9 +7,9 @@ pickle), because errors of times are factors: twice as long is as likely as half
       |  by function and quantity
       v
     FunctionModel                         predictor        predicts, scores, then learns (Dawid)
-      |-- effect of CPUs and memory       scaling          random intercepts (Laird and Ware)
+      |-- effect of CPUs and memory       regression       random intercepts (Laird and Ware)
       |-- value from bytes read           experts          nearest, usual, last, lines by evidence
-      |                                   linear_model     evidence of a line (Bishop)
+      |                                   regression       evidence of a line (Bishop)
       |-- value of equal calls            experts.Calls
       v
     Estimate: median, quantiles, basis    estimate         quantiles of past errors (Vovk)
@@ -71,17 +71,19 @@ from dagnb.prediction.estimate import (
     widened,
 )
 from dagnb.prediction.experts import BAYES, EXPERTS, WORST, Calls, Expert, experts, median, usual
-from dagnb.prediction.linear_model import (
+from dagnb.prediction.observation import Batch, Point, Sample, Target, appended, points_of, thinned
+from dagnb.prediction.regression import (
+    FIXED,
     GUESS_SIGMA,
     VAGUE,
     LinearModel,
     Prior,
+    Scaling,
     hinted,
     line,
     moments,
+    scaling,
 )
-from dagnb.prediction.observation import Batch, Point, Sample, Target, appended, points_of, thinned
-from dagnb.prediction.scaling import FIXED, Scaling, scaling
 
 # Part of its weight that a loss keeps for each effective sample that follows: half after 34.
 FORGET = 0.98
