@@ -44,7 +44,7 @@ from dagnb.protocol import naming, program
 from dagnb.protocol.invocation import INLINE_DAG_BYTES, Invocation, versions
 from dagnb.protocol.launcher import Launcher, SharingMemory, WorkerSlot, shares_files
 from dagnb.protocol.run_description import RunDetails, describe
-from dagnb.run_history.finished_run import kept_runs, known_runs
+from dagnb.run_history.history import kept_runs, known_runs
 from dagnb.simulation.simulate import simulate as simulate_plan
 from dagnb.storage.interface import RunLine
 from dagnb.storage.segments import SEGMENT_BYTES

@@ -47,8 +47,7 @@ from dagnb.protocol.launcher import Hosting, Launcher
 from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.naming import find_task
 from dagnb.protocol.run_description import RunDescription, check_python, counts, verify
-from dagnb.run_history.finished_run import record_finished
-from dagnb.run_history.history import History
+from dagnb.run_history.history import History, record_finished
 from dagnb.storage.interface import Store
 from dagnb.storage.open import MEMORY_URL
 from dagnb.trace.trace import Phase, Span, Trace, is_last, packed, unpacked

@@ -4,16 +4,20 @@
     acts      of platforms: starts, transfers, round trips          -> costs of a platform
     runs      whole runs: description and trace                     -> replays, comparisons
 
-The client or the agent records a run, whichever sees it end first; the second call changes nothing.
+A run is recorded when it is over and its last spans have come: by the client that fetched its
+result, or by the process that hosted its workers, where that client has ended. The second call
+finds the run recorded and changes nothing.
 SQLite because it is in every Python, survives a kill at any moment, and lets several processes
 write.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import json
+import logging
 import sqlite3
 import zlib
 from collections import Counter
@@ -26,15 +30,22 @@ import msgpack
 
 from dagnb.errors import ConfigError, HistoryError, RunMissingError
 from dagnb.graph.resources import Resources
+from dagnb.planning.plan import Forecast
 from dagnb.prediction.observation import Sample, samples
-from dagnb.protocol.messages import RunState
+from dagnb.protocol.messages import Observation, RunState
+from dagnb.protocol.naming import KnownRun, newest_first
 from dagnb.protocol.run_description import RunDescription
 from dagnb.run_history.database import forget, opened
 from dagnb.storage.home import data_directory
+from dagnb.storage.interface import RunLine, Store
 from dagnb.trace.starts import worker_starts
-from dagnb.trace.trace import STARTING, Phase, Trace, packed, unpacked
+from dagnb.trace.trace import LATE_S, STARTING, Phase, Span, Trace, is_last, packed, unpacked
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.1
 
 # Transfers, round trips, and the client's own acts.
 _PLATFORM_PHASES = frozenset(
@@ -285,6 +296,107 @@ class History:
 
     def _open(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
         return opened(self.path)
+
+
+# ---- runs that are over ----
+
+
+async def record_finished(
+    store: Store, run: str, history: History, forecast: Forecast | None = None
+) -> bool:
+    """Record a run that is over, once its trace is complete.
+
+    forecast: of its plan, where this process has made one.
+    Returns False where nothing was recorded: the run goes on, has no description, or the history
+    knows it.
+    Raises RunMissingError, StorageError, HistoryError.
+    """
+    seen, spans = await _settled(store, run)
+    if seen.state is RunState.RUNNING or not seen.meta:
+        return False
+
+    description = RunDescription.read(seen.meta)
+    if forecast is not None:
+        description = description.with_forecast(forecast)
+    trace = Trace.of(
+        spans,
+        description.names,
+        submitted_s=seen.submitted_at,
+        finished_s=seen.finished_at,
+    )
+    record = functools.partial(history.record, run, description, seen.state, trace)
+    try:
+        # sqlite blocks, and the loop of this process serves other runs meanwhile.
+        recorded = asyncio.get_running_loop().run_in_executor(None, record)
+    except RuntimeError:
+        # The interpreter is ending, as it does right after the last line of a script: executors
+        # take no more work, though this loop still runs, and the exit waits for it.
+        return record()
+    return await recorded
+
+
+async def _settled(store: Store, run: str) -> tuple[Observation, list[Span]]:
+    """Wait until every instance of a finished run has uploaded its spans, or LATE_S after its end.
+
+    Returns the run as it is now and its spans; at once while it still runs.
+    """
+    spans: list[Span] = []
+    n_chunks = n_left = 0
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        # The state first: spans read before it would lack those that came with the last commit.
+        seen = await store.observe(run)
+        chunks = await store.spans(run, n_chunks)
+        n_chunks += len(chunks)
+        n_left += sum(map(is_last, chunks))
+        for chunk in chunks:
+            spans += unpacked(chunk)
+
+        is_complete = n_left >= seen.n_instances or seen.now - seen.finished_at > LATE_S
+        if seen.state is RunState.RUNNING or is_complete:
+            return seen, spans
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def kept_runs() -> list[HistoryEntry]:
+    """Returns the runs of the user's history; none where it cannot be read."""
+    try:
+        return History().runs(RUNS)
+    except HistoryError as error:
+        # Runs of the store can be listed without it.
+        _log.warning("the history cannot be read, so only runs in the store are listed: %s", error)
+        return []
+
+
+def known_runs(stored: Iterable[RunLine], kept: Iterable[HistoryEntry]) -> list[KnownRun]:
+    """Returns both lists as one, newest first, each run once."""
+    in_history = {entry.run: entry for entry in kept}
+    known = []
+    for line in stored:
+        # If both have a run, the line of the store is used, because its state is the current one.
+        run = KnownRun(
+            run=line.run,
+            name=line.name,
+            state=line.state,
+            submitted_at=line.submitted_at,
+            is_kept=in_history.pop(line.run, None) is not None,
+        )
+        known.append(run)
+    for entry in in_history.values():
+        run = KnownRun(
+            run=entry.run,
+            name=entry.name,
+            state=RunState(entry.state),
+            submitted_at=entry.submitted_at,
+            is_stored=False,
+            is_kept=True,
+        )
+        known.append(run)
+    return newest_first(known)
+
+
+# ---- rows ----
 
 
 def _last(items: Iterable[T], kind_of: Callable[[T], Hashable], most: int) -> list[T]:

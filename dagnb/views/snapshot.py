@@ -12,13 +12,10 @@ from dataclasses import dataclass
 from dagnb.graph.brief import brief
 from dagnb.protocol.messages import Observation, RunState, TaskState
 from dagnb.protocol.run_description import RunDescription
-from dagnb.trace.trace import Span, Trace
+from dagnb.trace.trace import LATE_S, Span, Trace
 
 MAX_LOG = 2_000
 """characters of a task's output that a view shows: its end"""
-
-LATE_S = 2.0
-"""seconds after the end of a run in which spans may come: workers upload the last on leaving"""
 
 _ENDED = frozenset(
     {TaskState.DONE, TaskState.FAILED, TaskState.RETRYING, TaskState.READY, TaskState.CANCELLED}
