@@ -24,8 +24,7 @@ from dagnb.graph.node import Node
 from dagnb.graph.targets import Targets
 from dagnb.graph.task import Task
 from dagnb.handle import Run
-from dagnb.planning.costs import Basis
-from dagnb.planning.planner import Planner, Problem
+from dagnb.planning.planner import Basis, Planner, Problem
 from dagnb.protocol.messages import RunState
 from dagnb.run_history.history import RUNS, History, HistoryEntry
 

@@ -37,9 +37,8 @@ from dagnb.graph.dag import Dag
 from dagnb.graph.payload import Signer
 from dagnb.graph.targets import Targets
 from dagnb.handle import Run, viewers
-from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan
-from dagnb.planning.planner import Planner, Pool, Problem, needs_costs
+from dagnb.planning.planner import Costs, Planner, Pool, Problem, needs_costs
 from dagnb.protocol import naming, program
 from dagnb.protocol.invocation import INLINE_DAG_BYTES, Invocation, versions
 from dagnb.protocol.launcher import Launcher, SharingMemory, WorkerSlot, shares_files

@@ -35,7 +35,7 @@ from dagnb.graph.dag import Call, Dag
 from dagnb.graph.identity import identity
 from dagnb.graph.lineage import lineage
 from dagnb.graph.resources import Resources
-from dagnb.planning.costs import Costs, LinearCost, StartCost, Uncertainty
+from dagnb.planning.planner import Costs, LinearCost, StartCost, Uncertainty
 from dagnb.prediction.estimate import Estimate, TaskContribution
 from dagnb.prediction.observation import Target
 from dagnb.prediction.platform_model import MeasuredStart, Starts, Transfer, starts, transfer

@@ -31,7 +31,7 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import NamedTuple
 
-from dagnb.planning.costs import UNKNOWN, Basis
+from dagnb.planning.planner import UNKNOWN, Basis
 from dagnb.prediction.observation import Batch, Point
 
 PROBABILITIES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)

@@ -22,7 +22,7 @@ from types import MappingProxyType
 
 from dagnb.graph.brief import brief
 from dagnb.graph.resources import Resources
-from dagnb.planning.costs import UNKNOWN, Basis
+from dagnb.planning.planner import UNKNOWN, Basis
 from dagnb.prediction.estimate import Estimate, Shape, error_shape, normal
 from dagnb.prediction.experts import median
 from dagnb.prediction.observation import evenly

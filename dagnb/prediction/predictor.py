@@ -50,7 +50,7 @@ from functools import cached_property
 from dagnb.graph.brief import brief, number
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.planning.costs import HINTED, UNKNOWN, Basis
+from dagnb.planning.planner import HINTED, UNKNOWN, Basis
 from dagnb.prediction.estimate import (
     CALL_RUN_SIGMA,
     CALL_TASK_SIGMA,

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dagnb.planning.costs import StartCost
+from dagnb.planning.planner import StartCost
 from dagnb.protocol.messages import Address, Commit, Failure, Offer, Reply
 from dagnb.protocol.worker import LONG_S, LOOK_S, Missing
 from dagnb.simulation.environment import Sleep

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from dagnb.forecast.plan_forecast import PlanForecast, forecast_of
 from dagnb.planning.bounds import certificate
-from dagnb.planning.costs import UNKNOWN, Costs
 from dagnb.planning.plan import Forecast, Plan, Way
+from dagnb.planning.planner import UNKNOWN, Costs
 from dagnb.simulation.simulate import Outcome
 from dagnb.trace.critical import Segment, Window, critical_path, explained, windows
 from dagnb.trace.trace import Trace
