@@ -33,9 +33,8 @@ from dagnb.forecast.background import PREDICTED_STEPS, BackgroundForecast
 from dagnb.forecast.costs import expected_costs, knowledge
 from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph import client_hook
-from dagnb.graph.dag import Dag
+from dagnb.graph.dag import Dag, Targets
 from dagnb.graph.payload import Signer
-from dagnb.graph.targets import Targets
 from dagnb.handle import Run, viewers
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Costs, Planner, Pool, Problem, needs_costs

@@ -40,8 +40,8 @@ from dagnb.errors import (
 from dagnb.failure import raised_text, read_errors
 from dagnb.forecast.background import BackgroundForecast, predicted
 from dagnb.forecast.makespans import Makespans, makespans
+from dagnb.graph.dag import shaped
 from dagnb.graph.payload import Signer, decode_value, value_parts
-from dagnb.graph.targets import shaped
 from dagnb.planning.plan import Forecast, Plan
 from dagnb.protocol.launcher import Hosting, Launcher
 from dagnb.protocol.messages import Observation, RunState

@@ -32,8 +32,8 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from dagnb import task
 from dagnb.errors import GraphError, NoNodeError
+from dagnb.graph.dag import Targets
 from dagnb.graph.node import Node
-from dagnb.graph.targets import Targets
 from dagnb.graph.task import Task
 from dagnb_kernel_ext.output import cell_label
 
