@@ -37,9 +37,9 @@ from dagnb.views import view
 from dagnb.views.graph import live_svg
 from dagnb.views.markup import plain
 from dagnb.views.palette import style
-from dagnb.views.placeholder import attach_command, placeholder_bundle
 from dagnb.views.show import picture_or
 from dagnb.views.snapshot import Snapshot
+from dagnb.views.view import attach_command, placeholder_bundle
 from dagnb.views.view_updates import Message, ViewUpdates, graph_of
 from dagnb_kernel_ext.feed import Feed
 from dagnb_kernel_ext.output import change, put
