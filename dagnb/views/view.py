@@ -31,13 +31,12 @@ from dagnb.protocol.run_description import counts
 from dagnb.trace.trace import Trace
 from dagnb.views.canvas import TYPE
 from dagnb.views.errors import errors_text
-from dagnb.views.facts import Row, RunFacts
 from dagnb.views.graph import graph_svg
 from dagnb.views.markup import element, escaped, plain
 from dagnb.views.page import fragment, pre, table
 from dagnb.views.palette import STATES
 from dagnb.views.show import picture_or
-from dagnb.views.snapshot import Snapshot
+from dagnb.views.snapshot import Row, RunFacts, Snapshot
 from dagnb.views.text import counts_text, dag_text
 from dagnb.views.view_updates import Message, ViewUpdates, graph_of
 from dagnb.views.wording import moment_text, seconds_text
