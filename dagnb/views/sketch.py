@@ -17,8 +17,7 @@ from dagnb.views.canvas import (
     tooltip,
     words,
 )
-from dagnb.views.dot import Placed, Point, place
-from dagnb.views.layout import Box, Picture, ranges
+from dagnb.views.layout import Box, Picture, Placed, Point, place, ranges
 from dagnb.views.markup import element, number
 from dagnb.views.palette import STATES
 
