@@ -22,10 +22,10 @@ from dagnb.trace.trace import Trace
 from dagnb.views import layout
 from dagnb.views.canvas import LegendEntry, Piece, chip, stacked
 from dagnb.views.explained import explained_bar, explained_text
+from dagnb.views.graph import Look, Stroke, sketched
 from dagnb.views.layout import Box, Edge, Picture, Placement
 from dagnb.views.markup import element
 from dagnb.views.palette import PLAIN, colours
-from dagnb.views.sketch import Look, Stroke, sketched
 from dagnb.views.timeline import timeline
 from dagnb.views.wording import (
     counted,
