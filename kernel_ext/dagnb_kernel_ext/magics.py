@@ -46,9 +46,8 @@ from dagnb_kernel_ext.cell import (
 )
 from dagnb_kernel_ext.commands import COMMANDS, CommandContext
 from dagnb_kernel_ext.flags import HELP, SUBCOMMANDS, TEXT, Flags, parse, unknown_text
-from dagnb_kernel_ext.output import put, say
 from dagnb_kernel_ext.tracebacks import ShortTraceback
-from dagnb_kernel_ext.widgets import LiveViews
+from dagnb_kernel_ext.widgets import LiveViews, put, say
 
 
 @magics_class
