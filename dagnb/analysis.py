@@ -20,8 +20,7 @@ from dagnb.forecast.past import Past, changed
 from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph.dag import Dag, Targets
 from dagnb.graph.identity import identity
-from dagnb.graph.node import Node
-from dagnb.graph.task import Task
+from dagnb.graph.task import Node, Task
 from dagnb.handle import Run
 from dagnb.planning.planner import Basis, Planner, Problem
 from dagnb.protocol.messages import RunState

@@ -22,10 +22,10 @@ from dagnb.errors import CycleError, GraphError, NoNodeError
 from dagnb.failure import reason_of
 from dagnb.graph.brief import brief, cut, number
 from dagnb.graph.client_hook import Shown
-from dagnb.graph.node import Node
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.pickling.packing import pack, unpack
 from dagnb.graph.resources import Resources
+from dagnb.graph.task import Node
 
 NO_OPTIONS = TaskOptions()
 

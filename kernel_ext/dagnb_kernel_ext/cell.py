@@ -33,8 +33,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from dagnb import task
 from dagnb.errors import GraphError, NoNodeError
 from dagnb.graph.dag import Targets
-from dagnb.graph.node import Node
-from dagnb.graph.task import Task
+from dagnb.graph.task import Node, Task
 
 _MARK = "__dagnb_task__"
 """name of the decorator that makes tasks of a cell's functions; it exists while the cell runs"""

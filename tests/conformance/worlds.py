@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import dagnb
 from dagnb.graph.dag import Dag
-from dagnb.graph.node import Node
+from dagnb.graph.task import Node
 from dagnb.handle import Run
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Costs, LinearCost, Pool, Problem, StartCost

@@ -19,7 +19,7 @@ from dagnb_workers.launchers.process import Processes
 
 import dagnb
 from dagnb import session, task
-from dagnb.graph.node import Node
+from dagnb.graph.task import Node
 from tests.services.processes import await_that, supervisor_of, workers_of
 
 pytestmark = pytest.mark.redis
