@@ -35,7 +35,7 @@ from dagnb.prediction.observation import Sample, samples
 from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.naming import KnownRun, newest_first
 from dagnb.protocol.run_description import RunDescription
-from dagnb.run_history.database import forget, opened
+from dagnb.run_history.database import Schema, opened
 from dagnb.storage.home import data_directory
 from dagnb.storage.interface import RunLine, Store
 from dagnb.trace.starts import worker_starts
@@ -121,6 +121,34 @@ RUN_BYTES = 256 * 2**20
 SAMPLES = 2_000
 # Acts stored of each kind (phase, and whether a start was cold) on each platform.
 ACTS = 300
+
+
+# A mark that stays until everything is forgotten.
+_MARK = "insert into birth values (lower(hex(randomblob(8))))"
+
+SCHEMA = Schema(
+    version=3,
+    tables=("runs", "samples", "acts", "birth"),
+    script=f"""
+create table runs (
+    run text primary key, name text, planner text, platform text, state text,
+    submitted_at real, makespan_s real, p50_s real, n_steps int, story text, trace blob, n_bytes int
+) without rowid;
+create index runs_by_time on runs (submitted_at, run, n_bytes);
+create table samples (
+    id integer primary key autoincrement, run text, function text, name text, resources text,
+    input_bytes int, output_bytes int, load_s real, run_s real, dump_s real, ended_at real, key text
+);
+create index samples_by_name on samples (name, id);
+create table acts (
+    id integer primary key autoincrement, run text, platform text, phase text, detail text,
+    resources text, n_bytes int, seconds real
+);
+create index acts_by_kind on acts (platform, phase, detail, id);
+create table birth (mark text);
+{_MARK}
+""",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,10 +320,13 @@ class History:
     def forget(self) -> None:
         """Deletes everything."""
         with self._open() as db:
-            forget(db)
+            for table in SCHEMA.tables:
+                db.execute(f"delete from {table}")  # noqa: S608  # names of ours
+            # A new mark: processes that have read the old content must not go on using it.
+            db.execute(_MARK)
 
     def _open(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
-        return opened(self.path)
+        return opened(self.path, SCHEMA)
 
 
 # ---- runs that are over ----
