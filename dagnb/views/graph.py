@@ -1,7 +1,7 @@
 """The picture of a DAG, without or with the state of every task; and boxes and arrows as SVG.
 
-dag_svg, graph_svg, live_svg   -> looks of boxes and arrows -> sketched -> SVG
-the picture of a plan (plan.py) -> looks of its own         -> sketched
+dag_svg, graph_svg, live_svg  -> Looks and Strokes -> sketch -> SVG
+plan_svg (plan.py)            -> Looks and Strokes -> sketched, a piece of a larger picture
 """
 
 from __future__ import annotations
@@ -243,7 +243,6 @@ def sketch(
     strokes: Sequence[Stroke],
     *,
     label: str,
-    title: str = "",
     entries: Iterable[LegendEntry] = (),
     notes: Sequence[str] = (),
     is_styled: bool = True,
@@ -252,14 +251,7 @@ def sketch(
 
     is_styled: False inside a page that has our style sheet already.
     """
-    drawn = sketched(
-        picture,
-        looks,
-        strokes,
-        title=title,
-        entries=entries,
-        notes=notes,
-    )
+    drawn = sketched(picture, looks, strokes, entries=entries, notes=notes)
     return stacked(drawn, label=label, is_styled=is_styled)
 
 
