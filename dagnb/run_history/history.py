@@ -23,6 +23,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,6 +67,11 @@ class Act:
     resources: Resources
     n_bytes: int
     seconds: float
+
+    @property
+    def kind(self) -> tuple[Phase, str]:
+        """The phase, and whether a start was cold: acts of one kind are stored up to ACTS."""
+        return self.phase, self.detail
 
 
 def acts(trace: Trace, resources: Sequence[Resources]) -> Iterator[Act]:
@@ -207,9 +213,10 @@ class History:
                 trace, description.codes, description.functions, resources, description.keys
             )
         # Of a large run most would be deleted again at once.
-        measured = _last(measured, lambda sample: sample.name, SAMPLES)
-        kept_acts = _last(acts(trace, resources), lambda act: (act.phase, act.detail), ACTS)
-        platform_acts = list(map(_act_row, kept_acts))
+        newest_samples = first_of_each(reversed(measured), attrgetter("name"), SAMPLES)
+        all_acts = list(acts(trace, resources))
+        newest_acts = first_of_each(reversed(all_acts), attrgetter("kind"), ACTS)
+        platform_acts = list(map(_act_row, reversed(newest_acts)))
         row = _run_row(run, description, state, trace)
 
         with self._open() as db:
@@ -221,13 +228,13 @@ class History:
                 return False
             db.executemany(
                 "insert into samples values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [(run, *_sample_row(sample)) for sample in measured],
+                [(run, *_sample_row(sample)) for sample in reversed(newest_samples)],
             )
             db.executemany(
                 "insert into acts values (null, ?, ?, ?, ?, ?, ?, ?)",
                 [(run, description.platform, *act) for act in platform_acts],
             )
-            names = {sample.name for sample in measured}
+            names = {sample.name for sample in newest_samples}
             _prune(db, names, description.platform, {act[:2] for act in platform_acts})
         return True
 
@@ -430,16 +437,16 @@ def known_runs(stored: Iterable[RunLine], kept: Iterable[HistoryEntry]) -> list[
 # ---- rows ----
 
 
-def _last(items: Iterable[T], kind_of: Callable[[T], Hashable], most: int) -> list[T]:
-    """Returns the items without all but the last `most` of each kind, in their order."""
+def first_of_each(items: Iterable[T], kind_of: Callable[[T], Hashable], most: int) -> list[T]:
+    """Returns the first `most` items of each kind, in their order."""
     counts: Counter[Hashable] = Counter()
     kept = []
-    for item in reversed(list(items)):
+    for item in items:
         kind = kind_of(item)
         counts[kind] += 1
         if counts[kind] <= most:
             kept.append(item)
-    return kept[::-1]
+    return kept
 
 
 def _prune(
