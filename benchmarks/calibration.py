@@ -23,7 +23,7 @@ from typing import Any
 
 from dagnb import task
 from dagnb.forecast.makespans import Makespans
-from dagnb.graph.node import Node
+from dagnb.graph.task import Node
 
 LIMIT_S = 300.0
 

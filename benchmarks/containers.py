@@ -27,7 +27,7 @@ from dagnb_workers.launchers.docker.spec import create_arguments
 
 import dagnb
 from dagnb import client, session, task
-from dagnb.graph.node import Node
+from dagnb.graph.task import Node
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Problem
 from dagnb.trace.trace import STARTING, Phase, Trace

@@ -14,7 +14,7 @@ import shapes
 
 import dagnb
 from dagnb import session
-from dagnb.graph.node import Node
+from dagnb.graph.task import Node
 
 
 def main() -> None:

@@ -24,9 +24,8 @@ from dagnb import registry
 from dagnb.errors import DagnbError
 from dagnb.graph.dag import Dag
 from dagnb.planning.bounds import lower_bound
-from dagnb.planning.costs import Costs, LinearCost, StartCost
 from dagnb.planning.plan import Plan, Step
-from dagnb.planning.planner import Pool, Problem
+from dagnb.planning.planner import Costs, LinearCost, Pool, Problem, StartCost
 from dagnb.simulation.simulate import outcome, simulate
 
 TRANSFER = LinearCost(0.004, 1 / cases.BYTES_PER_S)

@@ -16,9 +16,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from dagnb.prediction.observation import Target
+from dagnb.prediction.observation import Sample, Target
 from dagnb.prediction.predictor import Predictor
-from dagnb.trace.sample import Sample
 
 FIRST = 250
 COLUMNS = ("med APE", "|log e|", "pin90", "cov90", "cov50")

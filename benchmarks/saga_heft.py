@@ -25,8 +25,7 @@ from dagnb_planners.ranks import RankPrices, upward
 from stg import FREE
 
 from dagnb.graph.dag import Dag
-from dagnb.planning.costs import Costs
-from dagnb.planning.planner import Pool, Problem
+from dagnb.planning.planner import Costs, Pool, Problem
 
 PROCESSORS = (2, 4, 8)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dagnb import task
-from dagnb.graph.node import Node
+from dagnb.graph.task import Node
 
 
 @task

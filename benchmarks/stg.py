@@ -19,9 +19,8 @@ import cases
 
 from dagnb import registry
 from dagnb.graph.dag import Dag
-from dagnb.planning.costs import Costs, LinearCost, StartCost
 from dagnb.planning.plan import Plan
-from dagnb.planning.planner import Pool, Problem
+from dagnb.planning.planner import Costs, LinearCost, Pool, Problem, StartCost
 from dagnb.simulation.simulate import outcome
 
 FREE: dict[str, Any] = {

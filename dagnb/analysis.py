@@ -18,14 +18,11 @@ from dagnb.forecast.costs import knowledge
 from dagnb.forecast.function_forecast import FunctionForecast, function_forecast
 from dagnb.forecast.past import Past, changed
 from dagnb.forecast.plan_forecast import forecast_of
-from dagnb.graph.dag import Dag
+from dagnb.graph.dag import Dag, Targets
 from dagnb.graph.identity import identity
-from dagnb.graph.node import Node
-from dagnb.graph.targets import Targets
-from dagnb.graph.task import Task
+from dagnb.graph.task import Node, Task
 from dagnb.handle import Run
-from dagnb.planning.costs import Basis
-from dagnb.planning.planner import Planner, Problem
+from dagnb.planning.planner import Basis, Planner, Problem
 from dagnb.protocol.messages import RunState
 from dagnb.run_history.history import RUNS, History, HistoryEntry
 

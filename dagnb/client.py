@@ -33,18 +33,16 @@ from dagnb.forecast.background import PREDICTED_STEPS, BackgroundForecast
 from dagnb.forecast.costs import expected_costs, knowledge
 from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph import client_hook
-from dagnb.graph.dag import Dag
+from dagnb.graph.dag import Dag, Targets
 from dagnb.graph.payload import Signer
-from dagnb.graph.targets import Targets
 from dagnb.handle import Run, viewers
-from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan
-from dagnb.planning.planner import Planner, Pool, Problem, needs_costs
+from dagnb.planning.planner import Costs, Planner, Problem, needs_costs
 from dagnb.protocol import naming, program
 from dagnb.protocol.invocation import INLINE_DAG_BYTES, Invocation, versions
 from dagnb.protocol.launcher import Launcher, SharingMemory, WorkerSlot, shares_files
 from dagnb.protocol.run_description import RunDetails, describe
-from dagnb.run_history.finished_run import kept_runs, known_runs
+from dagnb.run_history.history import kept_runs, known_runs
 from dagnb.simulation.simulate import simulate as simulate_plan
 from dagnb.storage.interface import RunLine
 from dagnb.storage.segments import SEGMENT_BYTES
@@ -105,8 +103,7 @@ def run(
     planner = chosen.chosen_planner()
     with _nothing_collected():
         dag = Dag.of(*requested.nodes)
-        pool = _pool(dag, launcher)
-        problem = Problem(dag=dag, costs=Costs(), pool=pool, percentile=chosen.percentile)
+        problem = _unpriced(dag, chosen, launcher)
         priced = _priced(problem, launcher, recorded) if needs_costs(planner) else None
         planned = _plan_of(planner, priced or problem)
     # Images are built here, which may take minutes, before anything of the run is stored.
@@ -117,7 +114,7 @@ def run(
     details = RunDetails(
         deadline_s=deadline_s,
         platform=launcher.name,
-        pool=pool,
+        pool=problem.pool,
         structure=requested.structure,
     )
     name = name or last_sink.function
@@ -274,13 +271,13 @@ def problem_for(dag: Dag, chosen: session.Settings, launcher: Launcher) -> Probl
 
     The problem holds the expected costs, and the workers that the launcher has or may start.
     """
-    pool = _pool(dag, launcher)
-    problem = Problem(dag=dag, costs=Costs(), pool=pool, percentile=chosen.percentile)
-    return _priced(problem, launcher, session.pending())
+    return _priced(_unpriced(dag, chosen, launcher), launcher, session.pending())
 
 
-def _pool(dag: Dag, launcher: Launcher) -> Pool:
-    return session.wait(launcher.pool(dag.all_needs))
+def _unpriced(dag: Dag, chosen: session.Settings, launcher: Launcher) -> Problem:
+    """Returns the problem at default costs."""
+    pool = session.wait(launcher.pool(dag.all_needs))
+    return Problem(dag=dag, costs=Costs(), pool=pool, percentile=chosen.percentile)
 
 
 def _planned(requested: Targets, chosen: session.Settings, launcher: Launcher) -> Plan:
@@ -308,11 +305,6 @@ def _priced(problem: Problem, launcher: Launcher, recorded: session.Pending) -> 
         session.warn_once(error)
         costs = Costs.hinted(problem.dag)
     return replace(problem, costs=costs)
-
-
-def _problem(planned: Plan) -> Problem:
-    assert planned.problem is not None
-    return planned.problem
 
 
 def _report(line: str) -> None:
@@ -356,7 +348,8 @@ def simulate(
     """
     chosen = session.settings(planner=planner, workers=workers)
     planned = _planned(Targets.of(*targets), chosen, chosen.launcher())
-    problem = _problem(planned)
+    problem = planned.problem
+    assert problem is not None, "it was made for one"
     return simulate_plan(planned, costs or problem.costs, problem.pool)
 
 

@@ -29,7 +29,7 @@ from dagnb.errors import ConfigError, StorageError, UnknownNameError
 from dagnb.storage.embedded import find_server
 from dagnb.storage.home import runtime_directory, state_directory
 from dagnb.storage.open import without_secrets
-from dagnb.views import dot
+from dagnb.views import layout
 from dagnb.views.wording import bytes_text, counted
 
 OLDEST_PYTHON = (3, 11)
@@ -229,7 +229,7 @@ def _agent(environ: Mapping[str, str]) -> Finding:
 
 def _graphviz() -> Finding:
     try:
-        return Finding(name="Graphviz", health=Health.OK, detail=dot.program())
+        return Finding(name="Graphviz", health=Health.OK, detail=layout.dot_program())
     except ConfigError as error:
         detail = "not installed: graphs have no pictures"
         return Finding(name="Graphviz", health=Health.WARNING, detail=detail, cure=str(error))

@@ -40,15 +40,14 @@ from dagnb.errors import (
 from dagnb.failure import raised_text, read_errors
 from dagnb.forecast.background import BackgroundForecast, predicted
 from dagnb.forecast.makespans import Makespans, makespans
+from dagnb.graph.dag import shaped
 from dagnb.graph.payload import Signer, decode_value, value_parts
-from dagnb.graph.targets import shaped
 from dagnb.planning.plan import Forecast, Plan
 from dagnb.protocol.launcher import Hosting, Launcher
 from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.naming import find_task
 from dagnb.protocol.run_description import RunDescription, check_python, counts, verify
-from dagnb.run_history.finished_run import record_finished
-from dagnb.run_history.history import History
+from dagnb.run_history.history import History, record_finished
 from dagnb.storage.interface import Store
 from dagnb.storage.open import MEMORY_URL
 from dagnb.trace.trace import Phase, Span, Trace, is_last, packed, unpacked

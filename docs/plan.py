@@ -23,7 +23,7 @@ from dagnb_workers import Processes
 
 from dagnb import task
 from dagnb.forecast.plan_forecast import forecast_of
-from dagnb.graph.node import Node
+from dagnb.graph.task import Node
 from dagnb.views.wording import seconds_text, window_text
 
 LIMIT_S = 60.0

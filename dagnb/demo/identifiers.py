@@ -14,8 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dagnb.graph.node import Node
-from dagnb.graph.task import task
+from dagnb.graph.task import Node, task
 
 LARGE_BYTES = 10_000_000
 """A library larger than this is counted without its tests."""

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from dagnb import client
 from dagnb.demo.identifiers import chunks, count_identifiers, library_sources, merged, top
 from dagnb.demo.worker_log import WorkerWatcher, slots_text, starts_text
-from dagnb.graph.node import Node
+from dagnb.graph.task import Node
 from dagnb.handle import Run
 from dagnb.planning.plan import Plan
 from dagnb.progress import watch

@@ -24,7 +24,7 @@ from dagnb.errors import GraphError
 from dagnb.exchange.workflow import Measurement, Workflow, measurements
 from dagnb.graph.brief import brief
 from dagnb.graph.dag import Dag
-from dagnb.planning.costs import Costs
+from dagnb.planning.planner import Costs
 from dagnb.trace.trace import Trace
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from dagnb.errors import GraphError
 from dagnb.graph.brief import brief
 from dagnb.graph.dag import Dag
-from dagnb.planning.costs import Costs
+from dagnb.planning.planner import Costs
 from dagnb.trace.trace import Phase, Span, Trace
 
 

@@ -22,9 +22,9 @@ import contextlib
 import math
 import os
 import threading
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from statistics import median
 from types import MappingProxyType
@@ -35,13 +35,12 @@ from dagnb.graph.dag import Call, Dag
 from dagnb.graph.identity import identity
 from dagnb.graph.lineage import lineage
 from dagnb.graph.resources import Resources
-from dagnb.planning.costs import Costs, LinearCost, StartCost, Uncertainty
-from dagnb.prediction.estimate import Estimate
+from dagnb.planning.planner import Costs, LinearCost, StartCost, Uncertainty
+from dagnb.prediction.estimate import Estimate, TaskContribution
 from dagnb.prediction.observation import Target
 from dagnb.prediction.platform_model import MeasuredStart, Starts, Transfer, starts, transfer
 from dagnb.prediction.predictor import Predictor
-from dagnb.prediction.spread import TaskContribution
-from dagnb.run_history.history import ACTS, Act, History
+from dagnb.run_history.history import ACTS, Act, History, first_of_each
 from dagnb.trace.trace import STARTING, Phase
 
 
@@ -124,7 +123,8 @@ class Knowledge:
             after, acts, model = self._platforms.get(name, (0, [], Platform()))
             new, last = self.history.acts(name, after)
             if new:
-                acts = newest([*new, *acts])
+                # As many as the history stores; the newest come first.
+                acts = first_of_each([*new, *acts], attrgetter("kind"), ACTS)
                 model = platform(acts)
                 self._platforms[name] = last, acts, model
         return model
@@ -150,17 +150,6 @@ def knowledge(path: Path | None = None) -> Knowledge:
     """Returns the knowledge of the user's history, or of the one at this path."""
     history = History(path)
     return _known.setdefault(history.path, Knowledge(history))
-
-
-def newest(acts: Iterable[Act]) -> list[Act]:
-    """Returns as many acts of each kind as a history stores. acts: newest first."""
-    counts: Counter[tuple[Phase, str]] = Counter()
-    kept = []
-    for act in acts:
-        counts[act.phase, act.detail] += 1
-        if counts[act.phase, act.detail] <= ACTS:
-            kept.append(act)
-    return kept
 
 
 def platform(acts: Sequence[Act]) -> Platform:

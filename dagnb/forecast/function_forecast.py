@@ -13,12 +13,10 @@ from dagnb.graph.brief import brief
 from dagnb.graph.client_hook import ShownOrText
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.prediction.estimate import Estimate
+from dagnb.prediction.estimate import Estimate, Sigma
 from dagnb.prediction.experts import AFFINE
-from dagnb.prediction.observation import Target
+from dagnb.prediction.observation import Sample, Target
 from dagnb.prediction.predictor import Predictor
-from dagnb.prediction.spread import Sigma
-from dagnb.trace.sample import Sample
 
 if TYPE_CHECKING:
     from dagnb.forecast.costs import Knowledge

@@ -12,9 +12,8 @@ from dagnb.forecast.background import PREDICTED_STEPS
 from dagnb.forecast.costs import Knowledge, expected_costs
 from dagnb.graph.brief import brief
 from dagnb.graph.dag import Call, Dag
-from dagnb.planning.costs import Basis, Costs, LinearCost, StartCost, Uncertainty
 from dagnb.planning.plan import Plan
-from dagnb.planning.planner import Pool, Problem
+from dagnb.planning.planner import Basis, Costs, LinearCost, Pool, Problem, StartCost, Uncertainty
 from dagnb.protocol.messages import RunState
 from dagnb.protocol.run_description import RunDescription
 from dagnb.simulation.replay import measured

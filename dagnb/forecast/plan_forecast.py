@@ -7,9 +7,8 @@ from functools import cached_property
 
 from dagnb.graph.brief import brief
 from dagnb.planning.bounds import Bound, lower_bound
-from dagnb.planning.costs import UNKNOWN, Costs
 from dagnb.planning.plan import Forecast, Plan
-from dagnb.planning.planner import Problem
+from dagnb.planning.planner import UNKNOWN, Costs, Problem
 from dagnb.simulation.scenarios import affordable, forecast, quantiles
 from dagnb.simulation.simulate import Outcome, outcome_of, play, trace_of
 from dagnb.trace.trace import Trace

@@ -48,10 +48,14 @@ def cut(text: str, limit: int = MOST_CHARACTERS) -> str:
 def number(n: int, noun: str) -> str:
     """Returns a number with its noun, in the plural where it is not 1.
 
-    >>> number(1, "task"), number(3301, "task")
-    ('1 task', '3,301 tasks')
+    >>> number(1, "task"), number(3301, "task"), number(2, "copy"), number(2, "key")
+    ('1 task', '3,301 tasks', '2 copies', '2 keys')
     """
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+    if n == 1:
+        return f"1 {noun}"
+    if noun.endswith("y") and noun[-2] not in "aeou":
+        return f"{n:,} {noun[:-1]}ies"
+    return f"{n:,} {noun}s"
 
 
 def _short(value: object) -> str:

@@ -50,9 +50,8 @@ from dataclasses import dataclass
 from dagnb.graph.brief import brief
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.planning.costs import Costs
 from dagnb.planning.plan import KEPT_S, LONG_S
-from dagnb.planning.planner import Pool
+from dagnb.planning.planner import Costs, Pool
 
 TIGHT = 0.10
 """up to this gap the bound is worth quoting; a larger gap mostly shows that the bound is loose"""

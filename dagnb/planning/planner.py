@@ -1,17 +1,278 @@
-"""The interface of planners: a problem in, a plan out, no I/O and no clock."""
+"""The interface of planners: a problem with its costs in, a plan out, no I/O and no clock.
+
+    Problem = Dag + Costs + Pool        ->  Planner.plan  ->  Plan
+
+`Costs` holds medians, in seconds and bytes; the simulator reads them, too. `Uncertainty` beside
+them says how widely reality spreads around them; it is used only where scenarios are drawn. Every
+time is that of one act of a worker, in the order in which the worker acts:
+
+    start (invoke, create, boot, import, register), program
+    then per task: fetch inputs, load (unpickle), run, dump (pickle), store, commit, release
+
+All are indexed by position in the DAG, so equal functions may have different costs. A `Basis` says
+what evidence a number rests on. `Pool` holds the workers that a plan may use.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Protocol, runtime_checkable
 
 from dagnb.graph.brief import brief
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
-from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """The evidence of one estimate; as text, its words.
+
+    text: in words, as users see it. is_known: False where nothing was measured or hinted.
+    expert: the way to predict that was chosen, one of `prediction.experts.EXPERTS`; '' for none.
+    """
+
+    text: str
+    is_known: bool = True
+    expert: str = ""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+UNKNOWN = Basis("unknown", is_known=False)
+HINTED = Basis("hint of @task")
+
+
+# Immutable, so that all instances may share it.
+_NOTHING: Mapping[Any, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class LinearCost:
+    """Seconds of an act on n bytes: base_s + n * s_per_byte."""
+
+    base_s: float = 0.0
+    s_per_byte: float = 0.0
+
+    def of(self, n_bytes: float) -> float:
+        """Returns seconds, >= 0."""
+        return self.base_s + n_bytes * self.s_per_byte
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartCost:
+    """Seconds of each act of a worker's start, one after the other; see `trace.Phase`."""
+
+    invoke_s: float = 0.0
+    create_s: float = 0.0
+    boot_s: float = 0.0
+    import_s: float = 0.0
+    register_s: float = 0.0
+
+    @property
+    def total_s(self) -> float:
+        """Seconds from the demand for a worker until it has registered."""
+        return self.invoke_s + self.create_s + self.boot_s + self.import_s + self.register_s
+
+    def times(self, factor: float) -> StartCost:
+        """Returns the cost with all acts longer by a factor."""
+        return StartCost(
+            invoke_s=factor * self.invoke_s,
+            create_s=factor * self.create_s,
+            boot_s=factor * self.boot_s,
+            import_s=factor * self.import_s,
+            register_s=factor * self.register_s,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uncertainty:
+    """The spread of costs: standard deviations of their natural logarithms, 0 for certainty.
+
+    run: task -> its own spread. default_run: of tasks not in run. batch: shared by all tasks of a
+    run, as on a slow day. start, transfer: of each such act.
+    """
+
+    run: Mapping[int, float] = field(default_factory=lambda: _NOTHING)
+    default_run: float = 0.0
+    batch: float = 0.0
+    start: float = 0.0
+    transfer: float = 0.0
+
+    __repr__ = brief
+
+    def of(self, task: int) -> float:
+        """Returns the task's own spread."""
+        return self.run.get(task, self.default_run)
+
+    @property
+    def is_certain(self) -> bool:
+        """True if every scenario is the same."""
+        shared = (self.default_run, self.batch, self.start, self.transfer)
+        return not (any(shared) or any(self.run.values()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """Expected costs, by position in the DAG; missing entries take the default.
+
+    run_s: the user's function, with the resources its decorator asks for.
+    output_bytes: of its pickled result.
+    argument_bytes: pickled arguments that are sent with the task.
+    external_bytes: fetched from outside before the task runs.
+    edge_bytes: (upstream, task) -> bytes, where a task reads less than the whole value.
+    known_s: (task, 'fetch' | 'load' | 'dump' | 'store' | 'release') -> seconds, where they are
+      known better than by a LinearCost.
+    inline_bytes: values up to this size are part of other messages and cost no transfer.
+    commit_s: the round trip that hands over a result.
+    release: freeing what the task has read and returned, afterwards.
+    wake_s: from a hint until a waiting worker has the task.
+    program_s: a fresh worker reads the program of the run.
+    submit_s, return_s: acts of the client, before and after the makespan.
+    cold, warm: start of a worker. starts: (resources, is warm) -> start, where it differs.
+    start_series: the first starts of a run, in order, where they are known.
+    invocation_s: paid by the caller for each invocation, in a pool of single workers.
+    scaling: task -> (exponent of cpus, of memory): run time falls with share ** -exponent.
+    failures: task -> (seconds run, back-off before the next) of each attempt that fails before one
+        succeeds.
+    basis: task -> the evidence for its run time.
+    """
+
+    run_s: Mapping[int, float] = field(default_factory=lambda: _NOTHING)
+    output_bytes: Mapping[int, int] = field(default_factory=lambda: _NOTHING)
+    argument_bytes: Mapping[int, int] = field(default_factory=lambda: _NOTHING)
+    external_bytes: Mapping[int, int] = field(default_factory=lambda: _NOTHING)
+    edge_bytes: Mapping[tuple[int, int], int] = field(default_factory=lambda: _NOTHING)
+    known_s: Mapping[tuple[int, str], float] = field(default_factory=lambda: _NOTHING)
+    # Defaults where nothing was measured: the orders of magnitude of a Redis on the same machine
+    # (round trips of 0.3 ms, 500 MB/s), of pickle (1 GB/s) and of forked workers.
+    default_run_s: float = 0.1
+    default_output_bytes: int = 1_000
+    inline_bytes: int = 16 * 1024
+    fetch: LinearCost = LinearCost(0.0003, 2e-9)
+    store: LinearCost = LinearCost(0.0003, 2e-9)
+    load: LinearCost = LinearCost(0.0, 1e-9)
+    dump: LinearCost = LinearCost(0.0, 1e-9)
+    commit_s: float = 0.0003
+    release: LinearCost = LinearCost()
+    wake_s: float = 0.001
+    program_s: float = 0.0
+    submit_s: float = 0.002
+    return_s: float = 0.001
+    invocation_s: float = 0.0
+    cold: StartCost = StartCost(invoke_s=0.02)
+    warm: StartCost = StartCost(invoke_s=0.001)
+    starts: Mapping[tuple[Resources, bool], StartCost] = field(default_factory=lambda: _NOTHING)
+    start_series: tuple[StartCost, ...] = ()
+    scaling: Mapping[int, tuple[float, float]] = field(default_factory=lambda: _NOTHING)
+    failures: Mapping[int, tuple[tuple[float, float], ...]] = field(
+        default_factory=lambda: _NOTHING
+    )
+    uncertainty: Uncertainty = Uncertainty()
+    basis: Mapping[int, Basis] = field(default_factory=lambda: _NOTHING)
+
+    __repr__ = brief
+
+    def run(self, task: int, ratio: tuple[float, float] = (1.0, 1.0)) -> float:
+        """Returns the seconds for which the function of this task runs.
+
+        ratio: cpus and memory given, each over what its decorator asks for.
+        """
+        seconds = self.run_s.get(task, self.default_run_s)
+        if ratio == (1.0, 1.0) or task not in self.scaling:
+            return seconds
+        by_cpus, by_memory = self.scaling[task]
+        return seconds * math.pow(ratio[0], -by_cpus) * math.pow(ratio[1], -by_memory)
+
+    def output(self, task: int) -> int:
+        """Returns the bytes of the result of this task."""
+        return self.output_bytes.get(task, self.default_output_bytes)
+
+    def edge(self, upstream: int, task: int) -> int:
+        """Returns the bytes that a task reads of an upstream value."""
+        # Planners ask for every edge, many times; most costs hold no such sizes.
+        if self.edge_bytes:
+            n_bytes = self.edge_bytes.get((upstream, task))
+            if n_bytes is not None:
+                return n_bytes
+        return self.output(upstream)
+
+    def start(self, resources: Resources, *, is_warm: bool) -> StartCost:
+        """Returns the cost of a worker's start."""
+        return self.starts.get((resources, is_warm), self.warm if is_warm else self.cold)
+
+    def fetching(self, task: int, sizes: list[int]) -> float:
+        """Returns the seconds until values of these sizes have arrived, all fetched at once.
+
+        Small ones came with the task.
+        """
+        transferred = [n for n in sizes if n > self.inline_bytes]
+        if not transferred:
+            return 0.0
+        known = self.known_s.get((task, "fetch"))
+        if known is not None:
+            return known
+        # The transfers run side by side, so the largest one decides.
+        return self.fetch.of(max(transferred))
+
+    def storing(self, task: int) -> float:
+        """Returns the seconds to store the result; 0 if it is small enough for the commit."""
+        n_bytes = self.output(task)
+        if n_bytes <= self.inline_bytes:
+            return 0.0
+        known = self.known_s.get((task, "store"))
+        if known is not None:
+            return known
+        return self.store.of(n_bytes)
+
+    def loading(self, task: int, n_bytes: int) -> float:
+        """Returns the seconds to unpickle the arguments."""
+        known = self.known_s.get((task, "load"))
+        if known is not None:
+            return known
+        return self.load.of(n_bytes)
+
+    def dumping(self, task: int) -> float:
+        """Returns the seconds to pickle the result."""
+        known = self.known_s.get((task, "dump"))
+        if known is not None:
+            return known
+        return self.dump.of(self.output(task))
+
+    def releasing(self, task: int, n_bytes: int) -> float:
+        """Returns the seconds to free what the task read, n_bytes, and returned."""
+        known = self.known_s.get((task, "release"))
+        if known is not None:
+            return known
+        return self.release.of(n_bytes + self.output(task))
+
+    def arguments(self, dag: Dag, task: int) -> int:
+        """Returns the bytes that are unpickled before the function runs."""
+        values = sum(self.edge(u, task) for u in dag.calls[task].upstream)
+        return values + self.argument_bytes.get(task, 0)
+
+    def with_(self, **changes: Any) -> Costs:
+        """Returns a copy with some of the costs changed."""
+        return replace(self, **changes)
+
+    @classmethod
+    def hinted(cls, dag: Dag, **known: Any) -> Costs:
+        """Returns costs from hints alone: @task(time_s=..., output_bytes=...)."""
+        run_s: dict[int, float] = {}
+        sizes: dict[int, int] = {}
+        basis: dict[int, Basis] = {}
+        for position, call in enumerate(dag.calls):
+            basis[position] = UNKNOWN
+            if call.options.time_s is not None:
+                run_s[position] = call.options.time_s
+                basis[position] = HINTED
+            if call.options.output_bytes is not None:
+                sizes[position] = call.options.output_bytes
+        return cls(run_s=run_s, output_bytes=sizes, basis=basis, **known)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,9 +25,8 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from dagnb.graph.brief import brief
-from dagnb.prediction.linear_model import LinearModel, Prior, line, moments
 from dagnb.prediction.observation import Batch, Point
-from dagnb.prediction.scaling import Scaling
+from dagnb.prediction.regression import LinearModel, Prior, Scaling, line, moments
 
 # Bytes at which an affine relation goes from constant to linear.
 BEND_BYTES = (1e3, 3e4, 1e6, 3e7, 1e9)

@@ -22,11 +22,10 @@ from types import MappingProxyType
 
 from dagnb.graph.brief import brief
 from dagnb.graph.resources import Resources
-from dagnb.planning.costs import UNKNOWN, Basis
-from dagnb.prediction.estimate import Estimate, Shape, normal
+from dagnb.planning.planner import UNKNOWN, Basis
+from dagnb.prediction.estimate import Estimate, Shape, error_shape, normal
 from dagnb.prediction.experts import median
 from dagnb.prediction.observation import evenly
-from dagnb.prediction.spread import shape
 
 # Bytes that take as long as the latency: 0.3 ms at 500 MB/s. Used until sizes differ.
 BEND_BYTES = 150_000.0
@@ -144,7 +143,7 @@ def transfer(pairs: Sequence[tuple[int, float]]) -> Transfer:
     bend = _best_bend(sizes, logs) if sizes[0] < sizes[-1] else BEND_BYTES
     level, errors = _level(sizes, logs, bend)
     s_per_byte = math.exp(level)
-    spread = shape([(error, 1.0) for error in errors], SIGMA)
+    spread = error_shape([(error, 1.0) for error in errors], SIGMA)
     return Transfer(s_per_byte * bend, s_per_byte, spread, len(pairs))
 
 

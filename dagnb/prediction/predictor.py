@@ -7,12 +7,12 @@ pickle), because errors of times are factors: twice as long is as likely as half
       |  by function and quantity
       v
     FunctionModel                         predictor        predicts, scores, then learns (Dawid)
-      |-- effect of CPUs and memory       scaling          random intercepts (Laird and Ware)
+      |-- effect of CPUs and memory       regression       random intercepts (Laird and Ware)
       |-- value from bytes read           experts          nearest, usual, last, lines by evidence
-      |                                   linear_model     evidence of a line (Bishop)
+      |                                   regression       evidence of a line (Bishop)
       |-- value of equal calls            experts.Calls
       v
-    Estimate: median, quantiles, basis    spread           quantiles of past errors (Vovk)
+    Estimate: median, quantiles, basis    estimate         quantiles of past errors (Vovk)
 
     state of a function    median                              spread
     ---------------------  ----------------------------------  ------------------------------
@@ -23,7 +23,7 @@ pickle), because errors of times are factors: twice as long is as likely as half
     no function seen       a constant                          a wide default
 
 Estimates of the last two states are marked as unknown.
-A run as a whole is uncertain in another way than the sum of its tasks; see `spread.run_sigma`.
+A run as a whole is uncertain in another way than the sum of its tasks; see `estimate.run_sigma`.
 
 The model of one quantity of one function
 -----------------------------------------
@@ -50,23 +50,40 @@ from functools import cached_property
 from dagnb.graph.brief import brief, number
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.planning.costs import HINTED, UNKNOWN, Basis
-from dagnb.prediction import spread
-from dagnb.prediction.estimate import LARGEST_EXPONENT, Estimate, Shape, normal, widened
+from dagnb.planning.planner import HINTED, UNKNOWN, Basis
+from dagnb.prediction.estimate import (
+    CALL_RUN_SIGMA,
+    CALL_TASK_SIGMA,
+    LARGEST_EXPONENT,
+    RUN_SIGMA,
+    RUNS,
+    Estimate,
+    Shape,
+    Sigma,
+    TaskContribution,
+    Total,
+    error_shape,
+    error_sigma,
+    normal,
+    past_errors,
+    run_sigma,
+    run_totals,
+    widened,
+)
 from dagnb.prediction.experts import BAYES, EXPERTS, WORST, Calls, Expert, experts, median, usual
-from dagnb.prediction.linear_model import (
+from dagnb.prediction.observation import Batch, Point, Sample, Target, appended, points_of, thinned
+from dagnb.prediction.regression import (
+    FIXED,
     GUESS_SIGMA,
     VAGUE,
     LinearModel,
     Prior,
+    Scaling,
     hinted,
     line,
     moments,
+    scaling,
 )
-from dagnb.prediction.observation import Batch, Point, Target, appended, points_of, thinned
-from dagnb.prediction.scaling import FIXED, Scaling, scaling
-from dagnb.prediction.spread import Sigma, TaskContribution, Total
-from dagnb.trace.sample import Sample
 
 # Part of its weight that a loss keeps for each effective sample that follows: half after 34.
 FORGET = 0.98
@@ -147,16 +164,16 @@ class FunctionModel:
             n_samples += batch.weight
             xs += [math.log(point.n_bytes + 1) for point in batch.points]
 
-        errors = spread.past_errors(self.batches)
-        call_errors = spread.past_errors(self.batches, of_calls=True)
-        call_sigma = math.hypot(spread.CALL_RUN_SIGMA, spread.CALL_TASK_SIGMA)
+        errors = past_errors(self.batches)
+        call_errors = past_errors(self.batches, of_calls=True)
+        call_sigma = math.hypot(CALL_RUN_SIGMA, CALL_TASK_SIGMA)
         return Fit(
             scale=scale,
             experts=fitted,
             chosen=chosen,
             rivals=_rivals(fitted, scores, chosen),
-            shape=spread.shape(errors, math.hypot(best.sigma, spread.RUN_SIGMA)),
-            call_shape=spread.shape(call_errors, call_sigma),
+            shape=error_shape(errors, math.hypot(best.sigma, RUN_SIGMA)),
+            call_shape=error_shape(call_errors, call_sigma),
             sizes=(min(xs), max(xs)),
             n_samples=n_samples,
             basis=Basis(f"{n} samples, {EXPERTS[chosen]}", expert=EXPERTS[chosen]),
@@ -309,7 +326,7 @@ class Predictor:
         self._models: dict[Key, FunctionModel] = {}
         # Name of a function -> hash of its newest code.
         self._newest: dict[str, str] = {}
-        self._runs: deque[dict[str, Total]] = deque(maxlen=spread.RUNS)
+        self._runs: deque[dict[str, Total]] = deque(maxlen=RUNS)
         self._memo: dict[tuple[object, ...], Estimate] = {}
         self._pooled: dict[Target, LinearModel | None] = {}
 
@@ -391,11 +408,11 @@ class Predictor:
         """
         model = self._model(target, function, name)
         batches = model.batches if model is not None else ()
-        return spread.sigma(batches, of_calls=is_same_call)
+        return error_sigma(batches, of_calls=is_same_call)
 
     def run_sigma(self, tasks: Sequence[TaskContribution]) -> float:
         """Returns the uncertainty of a run of these tasks as a whole, from past runs."""
-        return spread.run_sigma(self._runs, tasks)
+        return run_sigma(self._runs, tasks)
 
     def _predicted(
         self,
@@ -449,7 +466,7 @@ class Predictor:
             model = self._models.get((Target.RUN, function))
             if model is not None:
                 batches[min(task.name for task in tasks)] = model.batches[-1]
-        totals = spread.run_totals(batches)
+        totals = run_totals(batches)
         if totals:
             self._runs.append(totals)
 

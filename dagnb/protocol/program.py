@@ -21,11 +21,10 @@ import msgpack
 from dagnb.graph.brief import brief
 from dagnb.graph.identity import identity
 from dagnb.graph.lineage import lineage
-from dagnb.graph.node import Node
 from dagnb.graph.payload import Signer, encode_function
 from dagnb.graph.pickling.flat import FlatContainers
 from dagnb.graph.pickling.packing import unpack
-from dagnb.graph.task import Task
+from dagnb.graph.task import Node, Task
 from dagnb.planning.plan import Plan
 from dagnb.protocol.layout import Kinds, submission
 from dagnb.protocol.messages import Submission

@@ -23,46 +23,40 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from dagnb.errors import HistoryError
+from dagnb.graph.brief import brief
 
-# Stored in the file as user_version; raise it with every change of _SCHEMA.
-VERSION = 3
 # Seconds to wait for a file that another process has locked: a client must not hang at its end.
 PATIENCE_S = 5.0
 
 # Seconds that a fork waits for threads that use the file.
 _FORK_S = 2.0
-_TABLES = ("runs", "samples", "acts", "birth")
 _DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 # SQLite has no code for a sound file whose tables are not ours, only these words.
 _FOREIGN = ("no such table", "no such column", "already exists", "has no column")
 
 _log = logging.getLogger(__name__)
 
-_SCHEMA = """
-create table runs (
-    run text primary key, name text, planner text, platform text, state text,
-    submitted_at real, makespan_s real, p50_s real, n_steps int, story text, trace blob, n_bytes int
-) without rowid;
-create index runs_by_time on runs (submitted_at, run, n_bytes);
-create table samples (
-    id integer primary key autoincrement, run text, function text, name text, resources text,
-    input_bytes int, output_bytes int, load_s real, run_s real, dump_s real, ended_at real, key text
-);
-create index samples_by_name on samples (name, id);
-create table acts (
-    id integer primary key autoincrement, run text, platform text, phase text, detail text,
-    resources text, n_bytes int, seconds real
-);
-create index acts_by_kind on acts (platform, phase, detail, id);
-create table birth (mark text);
-"""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schema:
+    """The tables of a file. version: stored in it, and raised with every change of the tables.
+
+    tables: their names, also those of earlier versions. script: the statements that create them.
+    """
+
+    version: int
+    tables: tuple[str, ...]
+    script: str
+
+    __repr__ = brief
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[sqlite3.Connection]:
+def opened(path: Path, schema: Schema) -> Iterator[sqlite3.Connection]:
     """Opens a transaction on the file, which is created when missing.
 
     Raises HistoryError when it cannot be used, or turned out to be damaged and was set aside.
@@ -70,7 +64,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
     with _uses.counted(), contextlib.ExitStack() as using:
         inode = 0
         try:
-            db, inode = _connected(path, using)
+            db, inode = _connected(path, schema, using)
             with db:
                 yield db
         except (sqlite3.Error, OSError) as error:
@@ -102,18 +96,12 @@ def _problem(path: Path, inode: int, error: Exception) -> str:
     return f"the history in {path} cannot be used: {error}. Runs go on without it. {cure}"
 
 
-def forget(db: sqlite3.Connection) -> None:
-    """Deletes everything that is stored."""
-    for table in _TABLES:
-        db.execute(f"delete from {table}")  # noqa: S608  # names of ours
-    # A new mark: processes that have read the old content must not go on using it.
-    _create_mark(db)
-
-
 # ---- the file ------------------------------------------------------------------------------------
 
 
-def _connected(path: Path, using: contextlib.ExitStack) -> tuple[sqlite3.Connection, int]:
+def _connected(
+    path: Path, schema: Schema, using: contextlib.ExitStack
+) -> tuple[sqlite3.Connection, int]:
     """Returns a connection to a file with our tables, and its inode; sets a damaged one aside.
 
     using: closes the connection, then releases the lock on the file.
@@ -131,7 +119,7 @@ def _connected(path: Path, using: contextlib.ExitStack) -> tuple[sqlite3.Connect
             )
             inode = _inode(path)
             try:
-                _prepare(db, path)
+                _prepare(db, path, schema)
             except sqlite3.Error as error:
                 # If there was no file before, the one there now is our own empty one, which is not
                 # damaged.
@@ -176,20 +164,20 @@ def _inode(path: Path) -> int:
         return 0
 
 
-def _prepare(db: sqlite3.Connection, path: Path) -> None:
+def _prepare(db: sqlite3.Connection, path: Path, schema: Schema) -> None:
     # A file system that cannot be written to may still be read.
     with contextlib.suppress(OSError):
         path.chmod(0o600)
     # A power cut may lose the last run, never the file; "full" would sync at each run.
     db.execute("pragma synchronous = normal")
     version = _version(db)
-    if version > VERSION:
+    if version > schema.version:
         raise HistoryError(
-            f"{path} was written by a later dagnb (its version {version}, ours {VERSION}). "
+            f"{path} was written by a later dagnb (its version {version}, ours {schema.version}). "
             "Upgrade dagnb, or move that file away."
         )
-    if version < VERSION:
-        _create_tables(db)
+    if version < schema.version:
+        _create_tables(db, schema)
 
 
 def _is_damaged(error: Exception) -> bool:
@@ -228,7 +216,7 @@ def _version(db: sqlite3.Connection) -> int:
     return version
 
 
-def _create_tables(db: sqlite3.Connection) -> None:
+def _create_tables(db: sqlite3.Connection, schema: Schema) -> None:
     """Creates the tables, unless another process just did."""
     # Readers do not block the writer, and a kill leaves a readable file.
     db.execute("pragma journal_mode = wal")
@@ -236,21 +224,16 @@ def _create_tables(db: sqlite3.Connection) -> None:
         # The write lock at once: a transaction that begins as reader would fail when it upgrades.
         db.execute("begin immediate")
         version = _version(db)
-        if version == VERSION:
+        if version == schema.version:
             return
         # Versions from before the first release are dropped.
         if version:
-            for table in _TABLES:
+            for table in schema.tables:
                 db.execute(f"drop table if exists {table}")
         # executescript would commit the open transaction first.
-        for statement in _SCHEMA.split(";"):
+        for statement in schema.script.split(";"):
             db.execute(statement)
-        _create_mark(db)
-        db.execute(f"pragma user_version = {VERSION}")
-
-
-def _create_mark(db: sqlite3.Connection) -> None:
-    db.execute("insert into birth values (?)", (secrets.token_hex(8),))
+        db.execute(f"pragma user_version = {schema.version}")
 
 
 # ---- forks ---------------------------------------------------------------------------------------

@@ -4,21 +4,26 @@
     acts      of platforms: starts, transfers, round trips          -> costs of a platform
     runs      whole runs: description and trace                     -> replays, comparisons
 
-The client or the agent records a run, whichever sees it end first; the second call changes nothing.
+A run is recorded when it is over and its last spans have come: by the client that fetched its
+result, or by the process that hosted its workers, where that client has ended. The second call
+finds the run recorded and changes nothing.
 SQLite because it is in every Python, survives a kill at any moment, and lets several processes
 write.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import json
+import logging
 import sqlite3
 import zlib
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,15 +31,22 @@ import msgpack
 
 from dagnb.errors import ConfigError, HistoryError, RunMissingError
 from dagnb.graph.resources import Resources
-from dagnb.protocol.messages import RunState
+from dagnb.planning.plan import Forecast
+from dagnb.prediction.observation import Sample, samples
+from dagnb.protocol.messages import Observation, RunState
+from dagnb.protocol.naming import KnownRun, newest_first
 from dagnb.protocol.run_description import RunDescription
-from dagnb.run_history.database import forget, opened
+from dagnb.run_history.database import Schema, opened
 from dagnb.storage.home import data_directory
-from dagnb.trace.sample import Sample, samples
+from dagnb.storage.interface import RunLine, Store
 from dagnb.trace.starts import worker_starts
-from dagnb.trace.trace import STARTING, Phase, Trace, packed, unpacked
+from dagnb.trace.trace import LATE_S, STARTING, Phase, Span, Trace, is_last, packed, unpacked
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.1
 
 # Transfers, round trips, and the client's own acts.
 _PLATFORM_PHASES = frozenset(
@@ -55,6 +67,11 @@ class Act:
     resources: Resources
     n_bytes: int
     seconds: float
+
+    @property
+    def kind(self) -> tuple[Phase, str]:
+        """The phase, and whether a start was cold: acts of one kind are stored up to ACTS."""
+        return self.phase, self.detail
 
 
 def acts(trace: Trace, resources: Sequence[Resources]) -> Iterator[Act]:
@@ -110,6 +127,34 @@ RUN_BYTES = 256 * 2**20
 SAMPLES = 2_000
 # Acts stored of each kind (phase, and whether a start was cold) on each platform.
 ACTS = 300
+
+
+# A mark that stays until everything is forgotten.
+_MARK = "insert into birth values (lower(hex(randomblob(8))))"
+
+SCHEMA = Schema(
+    version=3,
+    tables=("runs", "samples", "acts", "birth"),
+    script=f"""
+create table runs (
+    run text primary key, name text, planner text, platform text, state text,
+    submitted_at real, makespan_s real, p50_s real, n_steps int, story text, trace blob, n_bytes int
+) without rowid;
+create index runs_by_time on runs (submitted_at, run, n_bytes);
+create table samples (
+    id integer primary key autoincrement, run text, function text, name text, resources text,
+    input_bytes int, output_bytes int, load_s real, run_s real, dump_s real, ended_at real, key text
+);
+create index samples_by_name on samples (name, id);
+create table acts (
+    id integer primary key autoincrement, run text, platform text, phase text, detail text,
+    resources text, n_bytes int, seconds real
+);
+create index acts_by_kind on acts (platform, phase, detail, id);
+create table birth (mark text);
+{_MARK}
+""",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,9 +213,10 @@ class History:
                 trace, description.codes, description.functions, resources, description.keys
             )
         # Of a large run most would be deleted again at once.
-        measured = _last(measured, lambda sample: sample.name, SAMPLES)
-        kept_acts = _last(acts(trace, resources), lambda act: (act.phase, act.detail), ACTS)
-        platform_acts = list(map(_act_row, kept_acts))
+        newest_samples = first_of_each(reversed(measured), attrgetter("name"), SAMPLES)
+        all_acts = list(acts(trace, resources))
+        newest_acts = first_of_each(reversed(all_acts), attrgetter("kind"), ACTS)
+        platform_acts = list(map(_act_row, reversed(newest_acts)))
         row = _run_row(run, description, state, trace)
 
         with self._open() as db:
@@ -182,13 +228,13 @@ class History:
                 return False
             db.executemany(
                 "insert into samples values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [(run, *_sample_row(sample)) for sample in measured],
+                [(run, *_sample_row(sample)) for sample in reversed(newest_samples)],
             )
             db.executemany(
                 "insert into acts values (null, ?, ?, ?, ?, ?, ?, ?)",
                 [(run, description.platform, *act) for act in platform_acts],
             )
-            names = {sample.name for sample in measured}
+            names = {sample.name for sample in newest_samples}
             _prune(db, names, description.platform, {act[:2] for act in platform_acts})
         return True
 
@@ -281,22 +327,126 @@ class History:
     def forget(self) -> None:
         """Deletes everything."""
         with self._open() as db:
-            forget(db)
+            for table in SCHEMA.tables:
+                db.execute(f"delete from {table}")  # noqa: S608  # names of ours
+            # A new mark: processes that have read the old content must not go on using it.
+            db.execute(_MARK)
 
     def _open(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
-        return opened(self.path)
+        return opened(self.path, SCHEMA)
 
 
-def _last(items: Iterable[T], kind_of: Callable[[T], Hashable], most: int) -> list[T]:
-    """Returns the items without all but the last `most` of each kind, in their order."""
+# ---- runs that are over ----
+
+
+async def record_finished(
+    store: Store, run: str, history: History, forecast: Forecast | None = None
+) -> bool:
+    """Record a run that is over, once its trace is complete.
+
+    forecast: of its plan, where this process has made one.
+    Returns False where nothing was recorded: the run goes on, has no description, or the history
+    knows it.
+    Raises RunMissingError, StorageError, HistoryError.
+    """
+    seen, spans = await _settled(store, run)
+    if seen.state is RunState.RUNNING or not seen.meta:
+        return False
+
+    description = RunDescription.read(seen.meta)
+    if forecast is not None:
+        description = description.with_forecast(forecast)
+    trace = Trace.of(
+        spans,
+        description.names,
+        submitted_s=seen.submitted_at,
+        finished_s=seen.finished_at,
+    )
+    record = functools.partial(history.record, run, description, seen.state, trace)
+    try:
+        # sqlite blocks, and the loop of this process serves other runs meanwhile.
+        recorded = asyncio.get_running_loop().run_in_executor(None, record)
+    except RuntimeError:
+        # The interpreter is ending, as it does right after the last line of a script: executors
+        # take no more work, though this loop still runs, and the exit waits for it.
+        return record()
+    return await recorded
+
+
+async def _settled(store: Store, run: str) -> tuple[Observation, list[Span]]:
+    """Wait until every instance of a finished run has uploaded its spans, or LATE_S after its end.
+
+    Returns the run as it is now and its spans; at once while it still runs.
+    """
+    spans: list[Span] = []
+    n_chunks = n_left = 0
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        # The state first: spans read before it would lack those that came with the last commit.
+        seen = await store.observe(run)
+        chunks = await store.spans(run, n_chunks)
+        n_chunks += len(chunks)
+        n_left += sum(map(is_last, chunks))
+        for chunk in chunks:
+            spans += unpacked(chunk)
+
+        is_complete = n_left >= seen.n_instances or seen.now - seen.finished_at > LATE_S
+        if seen.state is RunState.RUNNING or is_complete:
+            return seen, spans
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def kept_runs() -> list[HistoryEntry]:
+    """Returns the runs of the user's history; none where it cannot be read."""
+    try:
+        return History().runs(RUNS)
+    except HistoryError as error:
+        # Runs of the store can be listed without it.
+        _log.warning("the history cannot be read, so only runs in the store are listed: %s", error)
+        return []
+
+
+def known_runs(stored: Iterable[RunLine], kept: Iterable[HistoryEntry]) -> list[KnownRun]:
+    """Returns both lists as one, newest first, each run once."""
+    in_history = {entry.run: entry for entry in kept}
+    known = []
+    for line in stored:
+        # If both have a run, the line of the store is used, because its state is the current one.
+        run = KnownRun(
+            run=line.run,
+            name=line.name,
+            state=line.state,
+            submitted_at=line.submitted_at,
+            is_kept=in_history.pop(line.run, None) is not None,
+        )
+        known.append(run)
+    for entry in in_history.values():
+        run = KnownRun(
+            run=entry.run,
+            name=entry.name,
+            state=RunState(entry.state),
+            submitted_at=entry.submitted_at,
+            is_stored=False,
+            is_kept=True,
+        )
+        known.append(run)
+    return newest_first(known)
+
+
+# ---- rows ----
+
+
+def first_of_each(items: Iterable[T], kind_of: Callable[[T], Hashable], most: int) -> list[T]:
+    """Returns the first `most` items of each kind, in their order."""
     counts: Counter[Hashable] = Counter()
     kept = []
-    for item in reversed(list(items)):
+    for item in items:
         kind = kind_of(item)
         counts[kind] += 1
         if counts[kind] <= most:
             kept.append(item)
-    return kept[::-1]
+    return kept
 
 
 def _prune(

@@ -30,8 +30,7 @@ from typing import TYPE_CHECKING
 
 from dagnb.graph.brief import brief
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.planning.costs import StartCost
-from dagnb.planning.planner import Pool
+from dagnb.planning.planner import Pool, StartCost
 from dagnb.protocol.messages import Charge, Death, RunState
 from dagnb.protocol.worker import MOST_TASKS, Worker
 from dagnb.simulation.environment import Condition, Sleep

@@ -16,9 +16,8 @@ from statistics import median
 from typing import Any
 
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.planning.costs import Costs, StartCost
 from dagnb.planning.plan import Plan
-from dagnb.planning.planner import Pool
+from dagnb.planning.planner import Costs, Pool, StartCost
 from dagnb.simulation.simulate import simulate
 from dagnb.trace.starts import WorkerStart, worker_starts
 from dagnb.trace.trace import Phase, Span, Trace

@@ -21,9 +21,8 @@ from collections.abc import Iterator
 from itertools import repeat
 from statistics import NormalDist
 
-from dagnb.planning.costs import Costs, LinearCost
 from dagnb.planning.plan import Forecast, Plan
-from dagnb.planning.planner import Pool
+from dagnb.planning.planner import Costs, LinearCost, Pool
 from dagnb.simulation.simulate import outcome
 from dagnb.simulation.simulated_run import layout_for
 

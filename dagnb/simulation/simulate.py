@@ -27,9 +27,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 
 from dagnb.errors import ProtocolError
-from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan
-from dagnb.planning.planner import Pool
+from dagnb.planning.planner import Costs, Pool
 from dagnb.protocol.layout import Layout
 from dagnb.protocol.messages import RunState
 from dagnb.simulation.simulated_run import SimulatedRun, layout_for

@@ -11,9 +11,8 @@ from dataclasses import replace
 from itertools import starmap
 from typing import Any
 
-from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan
-from dagnb.planning.planner import Pool
+from dagnb.planning.planner import Costs, Pool
 from dagnb.protocol.layout import Kinds, Layout, lay_out
 from dagnb.protocol.machine import Machine
 from dagnb.protocol.messages import Offer, Record, RunState

@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dagnb.planning.costs import StartCost
 from dagnb.planning.plan import LONG_S
+from dagnb.planning.planner import StartCost
 from dagnb.protocol.messages import Address, Commit, Failure, Offer, Reply, Status
 from dagnb.protocol.worker import LOOK_S, Missing
 from dagnb.simulation.environment import Sleep

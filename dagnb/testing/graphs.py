@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dagnb.graph.dag import Dag
-from dagnb.graph.node import Node
-from dagnb.graph.task import Task
+from dagnb.graph.task import Node, Task
 
 
 def drawn(*edges: str, sinks: Sequence[str] = ()) -> Dag:

@@ -19,9 +19,8 @@ import pytest
 from dagnb import client, session
 from dagnb.errors import RunCancelledError, RunTimeoutError, TaskFailedError
 from dagnb.graph.dag import Dag
-from dagnb.graph.node import Node
 from dagnb.graph.resources import Resources
-from dagnb.graph.task import Task
+from dagnb.graph.task import Node, Task
 from dagnb.handle import Run
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.launcher import Launcher, shares_files

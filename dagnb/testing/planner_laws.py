@@ -13,8 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import DEFAULT
-from dagnb.planning.costs import Costs
-from dagnb.planning.planner import Planner, Pool, Problem, needs_costs
+from dagnb.planning.planner import Costs, Planner, Pool, Problem, needs_costs
 from dagnb.simulation.simulate import outcome
 from dagnb.testing import graphs, strategies
 

@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from dagnb.graph.dag import Call, Dag
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan, Step, Way, WorkerTerms
-from dagnb.planning.planner import Pool, Problem
+from dagnb.planning.planner import Costs, Pool, Problem
 
 KINDS = (DEFAULT, Resources(cpus=1.0), Resources(memory_mb=256), Resources(cpus=2.0, memory_mb=512))
 """Resources of random tasks and steps."""

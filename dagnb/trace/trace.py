@@ -70,6 +70,10 @@ MOVING = frozenset((Phase.FETCH, Phase.STORE, Phase.COMMIT))
 """The phases that move values through the store; a small value is part of its COMMIT."""
 
 
+LATE_S = 2.0
+"""Seconds after the end of a run in which spans may come: workers upload the last on leaving."""
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """One act. Times are epoch seconds by the store's clock; virtual seconds in a simulation.

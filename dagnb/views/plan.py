@@ -14,18 +14,18 @@ from dataclasses import dataclass
 
 from dagnb.forecast.plan_forecast import PlanForecast, forecast_of
 from dagnb.planning.bounds import certificate
-from dagnb.planning.costs import UNKNOWN, Costs
 from dagnb.planning.plan import Forecast, Plan, Way
+from dagnb.planning.planner import UNKNOWN, Costs
 from dagnb.simulation.simulate import Outcome
 from dagnb.trace.critical import Segment, Window, critical_path, explained, windows
 from dagnb.trace.trace import Trace
 from dagnb.views import layout
 from dagnb.views.canvas import LegendEntry, Piece, chip, stacked
 from dagnb.views.explained import explained_bar, explained_text
+from dagnb.views.graph import Look, Stroke, sketched
 from dagnb.views.layout import Box, Edge, Picture, Placement
 from dagnb.views.markup import element
 from dagnb.views.palette import PLAIN, colours
-from dagnb.views.sketch import Look, Stroke, sketched
 from dagnb.views.timeline import timeline
 from dagnb.views.wording import (
     counted,

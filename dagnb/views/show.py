@@ -15,7 +15,7 @@ from dagnb.forecast.function_forecast import FunctionForecast
 from dagnb.forecast.makespans import Makespans
 from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph.dag import Dag
-from dagnb.graph.node import Node
+from dagnb.graph.task import Node
 from dagnb.planning.plan import Plan
 from dagnb.trace.trace import Trace
 from dagnb.views.compared import makespans_lines, makespans_svg

@@ -5,7 +5,7 @@ The first message holds everything, later ones hold what changed. Their fields:
 head      serial, state, reason, workers, elapsed_s
 left      seconds until the end: median, and the ends of 8 of 10 cases; null: unknown
 states    byte of a state -> positions of the tasks that are in it now, "0-3,7"
-rows      what tasks did: see dagnb.views.facts.Row
+rows      what tasks did: see dagnb.views.snapshot.Row
 running   task that runs now -> [worker in words, milliseconds after submission]
 starts    worker in words -> ["cold" or "warm", milliseconds]
 errors    failed attempts: task, attempt, html; n_errors: their number
@@ -36,11 +36,10 @@ from dagnb.trace.critical import critical_steps
 from dagnb.trace.trace import Phase, Span, Trace
 from dagnb.views import layout
 from dagnb.views.errors import MAX_ERRORS, article
-from dagnb.views.facts import RunFacts
 from dagnb.views.layout import Picture, ranges
 from dagnb.views.markup import plain
 from dagnb.views.remaining import Remaining
-from dagnb.views.snapshot import MAX_LOG, Snapshot
+from dagnb.views.snapshot import MAX_LOG, RunFacts, Snapshot
 from dagnb.views.timeline import timeline_svg
 from dagnb.worker_label import label_text, worker_text
 

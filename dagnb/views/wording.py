@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dagnb.graph.brief import number
 from dagnb.graph.resources import Resources
 from dagnb.units import moment_text as moment_text  # noqa: PLC0414  # wording of moments, too
 from dagnb.worker_label import label_text
+
+# In views `number` is a coordinate.
+counted = number
 
 
 def resources_text(resources: Resources) -> str:
@@ -99,16 +103,3 @@ def held_text(gb_s: float) -> str:
     ['0.0312 GB·s', '57.4 GB·s', '15,300 GB·s']
     """
     return f"{gb_s:,.0f} GB·s" if gb_s >= 999.5 else f"{gb_s:.3g} GB·s"
-
-
-def counted(n: int, thing: str) -> str:
-    """A number of things.
-
-    >>> counted(1, "task"), counted(12000, "copy"), counted(2, "key")
-    ('1 task', '12,000 copies', '2 keys')
-    """
-    if n == 1:
-        return f"1 {thing}"
-    if thing.endswith("y") and thing[-2] not in "aeou":
-        return f"{n:,} {thing[:-1]}ies"
-    return f"{n:,} {thing}s"

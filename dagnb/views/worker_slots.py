@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dagnb.forecast.compare import aligned
 from dagnb.protocol.launcher import WorkerSlot
 from dagnb.views.markup import plain
 from dagnb.views.wording import seconds_text
@@ -57,5 +58,4 @@ def lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """
     # Before the widths: what is dropped must not count.
     cells = [[" ".join(plain(cell).split()) for cell in row] for row in (heads, *rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
+    return aligned(cells, str.ljust)

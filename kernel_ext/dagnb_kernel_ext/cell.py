@@ -32,10 +32,8 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from dagnb import task
 from dagnb.errors import GraphError, NoNodeError
-from dagnb.graph.node import Node
-from dagnb.graph.targets import Targets
-from dagnb.graph.task import Task
-from dagnb_kernel_ext.output import cell_label
+from dagnb.graph.dag import Targets
+from dagnb.graph.task import Node, Task
 
 _MARK = "__dagnb_task__"
 """name of the decorator that makes tasks of a cell's functions; it exists while the cell runs"""
@@ -243,6 +241,12 @@ def _number(shell: InteractiveShell) -> int:
             return int(_NOT_DIGITS.sub("", label) or 0)  # 'Cell In[3]'
         frame = frame.f_back
     return shell.execution_count
+
+
+def cell_label(shell: InteractiveShell, file: str) -> str | None:
+    """The name of a cell in tracebacks, 'Cell In[3]'; None for a file that is no cell here."""
+    known = shell.compile.format_code_name(file)
+    return " ".join(known) if known is not None else None
 
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)

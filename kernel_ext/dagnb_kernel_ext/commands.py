@@ -20,12 +20,11 @@ from dagnb.storage.interface import RunLine
 from dagnb.views.errors import errors_html, errors_text
 from dagnb.views.markup import escaped, plain
 from dagnb.views.page import fragment, pre, table
-from dagnb.views.placeholder import attach_command
 from dagnb.views.text import counts_text
+from dagnb.views.view import attach_command
 from dagnb.views.wording import moment_text, seconds_text
 from dagnb.views.worker_slots import EMPTY, HEADS, lines, rows
-from dagnb_kernel_ext.output import put, say
-from dagnb_kernel_ext.widgets import LiveViews
+from dagnb_kernel_ext.widgets import LiveViews, put, say
 
 _SHOWN = 20
 """runs that are listed, and that a notebook remembers"""

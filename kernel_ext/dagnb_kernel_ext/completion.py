@@ -24,7 +24,7 @@ from dagnb.handle import Run
 from dagnb.protocol.naming import LAST
 from dagnb_kernel_ext.cell import is_runnable
 from dagnb_kernel_ext.commands import CommandContext
-from dagnb_kernel_ext.flags import FLAGS, KINDS, SUBCOMMANDS
+from dagnb_kernel_ext.magics import FLAGS, KINDS, SUBCOMMANDS
 
 Matcher: TypeAlias = Callable[[CompletionContext], SimpleMatcherResult]
 

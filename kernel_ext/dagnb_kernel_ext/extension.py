@@ -25,9 +25,9 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from dagnb import handle, session, sources
 from dagnb_kernel_ext import tracebacks
+from dagnb_kernel_ext.cell import cell_label
 from dagnb_kernel_ext.completion import Matcher, matcher_for
 from dagnb_kernel_ext.magics import DagMagics
-from dagnb_kernel_ext.output import cell_label
 from dagnb_kernel_ext.widgets import LiveViews
 
 

@@ -25,7 +25,7 @@ from dagnb.errors import DagnbError, Frame, TaskFailedError
 from dagnb.failure import OWN_PACKAGES, headline
 from dagnb.views.errors import StackLine, errors_lines, frame_lines
 from dagnb.views.markup import plain
-from dagnb_kernel_ext.output import labels
+from dagnb_kernel_ext.cell import cell_label
 
 HOOK = "_render_traceback_"
 """name of the method that IPython asks an exception for the lines of its traceback"""
@@ -88,7 +88,8 @@ def _user_frames(trace: TracebackType | None, shell: InteractiveShell) -> list[F
         package = str(part.tb_frame.f_globals.get("__name__")).partition(".")[0]
         if package not in OWN_PACKAGES:
             kept = TracebackType(kept, part.tb_frame, part.tb_lasti, part.tb_lineno)
-    return [frame for frame in sources.frames(kept, labels(shell)) if not frame.is_library]
+    frames = sources.frames(kept, lambda file: cell_label(shell, file) or file)
+    return [frame for frame in frames if not frame.is_library]
 
 
 def _each(trace: TracebackType | None) -> Iterator[TracebackType]:

@@ -21,11 +21,10 @@ from hypothesis import strategies as st
 
 import dagnb
 from dagnb.graph.dag import Dag
-from dagnb.graph.node import Node
+from dagnb.graph.task import Node
 from dagnb.handle import Run
-from dagnb.planning.costs import Costs, LinearCost, StartCost
 from dagnb.planning.plan import Plan, Step
-from dagnb.planning.planner import Pool, Problem
+from dagnb.planning.planner import Costs, LinearCost, Pool, Problem, StartCost
 from dagnb.simulation.simulate import play, simulate
 from dagnb.trace.trace import Phase, Trace
 from tests import graphs, strategies

@@ -22,7 +22,7 @@ from dagnb_workers.launchers.docker.spec import HOME, home_mark
 import dagnb
 from dagnb import session
 from dagnb.errors import LaunchError
-from dagnb.graph.node import Node
+from dagnb.graph.task import Node
 from dagnb.handle import Run
 from dagnb.storage.home import runtime_directory
 from dagnb.testing.launcher_laws import Gate, waiting

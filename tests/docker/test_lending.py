@@ -19,9 +19,8 @@ from dagnb_workers.launchers.docker.image.images import BASE_VARIABLE
 import dagnb
 from dagnb import session
 from dagnb.errors import RunCancelledError
-from dagnb.graph.node import Node
 from dagnb.graph.resources import Resources
-from dagnb.graph.task import Task
+from dagnb.graph.task import Node, Task
 from dagnb.trace.trace import STARTING, Phase
 from tests.docker.chores import squared
 from tests.docker.index import Index

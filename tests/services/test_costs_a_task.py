@@ -21,7 +21,7 @@ import redis
 from dagnb_workers.launchers.process import Processes
 
 from dagnb import session, task
-from dagnb.graph.node import Node
+from dagnb.graph.task import Node
 from tests.conftest import own_server
 
 pytestmark = [pytest.mark.redis, pytest.mark.usefixtures("few_modules")]

@@ -21,7 +21,7 @@ import dagnb
 from dagnb import session, task
 from dagnb.errors import DagnbError
 from dagnb.run_history import database
-from dagnb.run_history.history import History
+from dagnb.run_history.history import SCHEMA, History
 
 WORKERS = sys.argv[1]
 
@@ -111,7 +111,7 @@ session.wait_for_pending(30)
 within, order = threading.Event(), []
 
 def write():
-    with database.opened(History().path) as db:
+    with database.opened(History().path, SCHEMA) as db:
         db.execute("insert into birth values ('by a thread')")
         within.set()
         forking.wait(30)
@@ -123,7 +123,7 @@ within.wait(30)
 os.register_at_fork(before=forking.set)  # runs before the hooks that were registered earlier
 
 def count():
-    with database.opened(History().path) as db:
+    with database.opened(History().path, SCHEMA) as db:
         return db.execute("select count(*) from birth").fetchone()[0], order
 
 print(fork(count))

@@ -13,7 +13,7 @@ from dagnb_workers.hosting.history_writer import keep_in_history
 from dagnb_workers.launchers.process import Processes
 
 from dagnb import session, task
-from dagnb.graph.node import Node
+from dagnb.graph.task import Node
 from dagnb.protocol.invocation import Invocation
 from dagnb.run_history.history import History
 from dagnb.trace.trace import Phase

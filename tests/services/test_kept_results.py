@@ -16,7 +16,7 @@ from dagnb_workers.launchers.process import Processes
 
 import dagnb
 from dagnb import task
-from dagnb.graph.node import Node
+from dagnb.graph.task import Node
 from dagnb.planning.plan import KEPT_S
 from dagnb.trace.trace import Phase, Trace
 from tests.conformance.agent import private_agent

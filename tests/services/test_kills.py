@@ -22,7 +22,7 @@ from dagnb_workers.launchers.process import Processes
 
 import dagnb
 from dagnb import session, task
-from dagnb.graph.node import Node
+from dagnb.graph.task import Node
 from dagnb.protocol.messages import Event
 from dagnb.storage import segments
 from dagnb.storage.home import runtime_directory

@@ -19,7 +19,7 @@ from dagnb_workers.launchers.process import Processes
 import dagnb
 from dagnb import session, task
 from dagnb.errors import LaunchError, TaskFailedError
-from dagnb.graph.node import Node
+from dagnb.graph.task import Node
 from dagnb.handle import Run
 from dagnb.storage import segments
 from dagnb.storage.home import runtime_directory

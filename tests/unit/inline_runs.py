@@ -19,8 +19,7 @@ from dagnb.errors import (
     TaskError,
     TaskFailedError,
 )
-from dagnb.graph.node import Node
-from dagnb.graph.task import Task, task
+from dagnb.graph.task import Node, Task, task
 from dagnb.handle import Run
 from dagnb.storage.interface import Store
 

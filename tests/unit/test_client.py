@@ -33,9 +33,8 @@ from dagnb.errors import (
 from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph.resources import Resources
 from dagnb.graph.task import task
-from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan, Step
-from dagnb.planning.planner import Pool, Problem
+from dagnb.planning.planner import Costs, Pool, Problem
 from dagnb.protocol.invocation import INLINE_DAG_BYTES, Invocation, versions
 from dagnb.protocol.launcher import WorkerSlot
 from dagnb.protocol.messages import RunState

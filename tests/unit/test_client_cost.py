@@ -15,12 +15,10 @@ import pytest
 from dagnb_planners.flexible import Flexible
 
 from dagnb.graph.dag import Dag
-from dagnb.graph.node import Node
 from dagnb.graph.payload import Signer
-from dagnb.graph.task import task
-from dagnb.planning.costs import Costs
+from dagnb.graph.task import Node, task
 from dagnb.planning.plan import Plan
-from dagnb.planning.planner import Pool, Problem
+from dagnb.planning.planner import Costs, Pool, Problem
 from dagnb.protocol.program import Program, build
 from dagnb.protocol.run_description import describe
 

@@ -22,9 +22,8 @@ from dagnb.errors import (
     TaskFailedError,
     VersionMismatchError,
 )
-from dagnb.graph.node import Node
 from dagnb.graph.payload import Signer, encode_value
-from dagnb.graph.task import Task, task
+from dagnb.graph.task import Node, Task, task
 from dagnb.handle import Run
 from dagnb.protocol.invocation import python_version
 from dagnb.protocol.messages import Address

@@ -410,7 +410,7 @@ _KINDS: dict[str, _Kind] = {
     "_ctypes.CFuncPtr": _POINTER,
     "_ctypes._SimpleCData": _POINTER,
     "logging.Handler": _HANDLER,
-    "dagnb.graph.node.Node": _NODE,
+    "dagnb.graph.task.Node": _NODE,
     "_thread._local": _LOCAL,
     "_contextvars.ContextVar": _LOCAL,
     "tkinter.Misc": _WINDOW,

@@ -16,6 +16,13 @@ _MODULES = {
     "dagnb.graph.blame": "dagnb.graph.pickling.blame",
     "dagnb.graph.code": "dagnb.graph.pickling.code",
     "dagnb_workers.shell": "dagnb_workers.surroundings.shell",
+    # Classes that tasks may return, or whose objects may be in what they return.
+    "dagnb.graph.node": "dagnb.graph.task",
+    "dagnb.planning.costs": "dagnb.planning.planner",
+    "dagnb.planning.forecast": "dagnb.planning.plan",
+    "dagnb.prediction.spread": "dagnb.prediction.estimate",
+    "dagnb.trace.sample": "dagnb.prediction.observation",
+    "dagnb.trace.span": "dagnb.trace.trace",
 }
 # (earlier module, earlier name) -> present name
 _FUNCTIONS = {("dagnb.graph.reduction", "_found"): "_imported"}

@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagnb.exchange.chrome import chrome_trace
-from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan, Step
-from dagnb.planning.planner import Pool
+from dagnb.planning.planner import Costs, Pool
 from dagnb.simulation.simulate import simulate
 from dagnb.trace.trace import Phase, Span, Trace
 from tests.graphs import diamond

@@ -14,9 +14,8 @@ from dagnb.errors import CycleError, GraphError
 from dagnb.exchange.wfformat import read, text, write
 from dagnb.exchange.workflow import Workflow
 from dagnb.graph.dag import Dag
-from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan, Step
-from dagnb.planning.planner import Pool
+from dagnb.planning.planner import Costs, Pool
 from dagnb.simulation.simulate import simulate
 from dagnb.trace.trace import Phase, Span, Trace
 from tests.graphs import diamond, drawn

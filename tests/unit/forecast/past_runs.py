@@ -15,9 +15,8 @@ from typing import Any
 from dagnb.forecast.costs import codes_of
 from dagnb.graph.dag import Dag
 from dagnb.graph.lineage import lineage
-from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan, Step
-from dagnb.planning.planner import Pool
+from dagnb.planning.planner import Costs, Pool
 from dagnb.protocol.messages import RunState
 from dagnb.protocol.run_description import RunDescription
 from dagnb.run_history.history import History

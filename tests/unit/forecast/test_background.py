@@ -10,8 +10,7 @@ import pytest
 from dagnb.errors import HistoryError
 from dagnb.forecast.background import PREDICTED_STEPS, BackgroundForecast, predicted
 from dagnb.forecast.plan_forecast import forecast_of
-from dagnb.planning.costs import Costs
-from dagnb.planning.planner import Pool, Problem
+from dagnb.planning.planner import Costs, Pool, Problem
 from tests import graphs
 from tests.unit.forecast.past_runs import floating
 

@@ -12,9 +12,8 @@ import pytest
 from dagnb.errors import PlanError
 from dagnb.forecast.compare import Comparison, PlannerResult, compare_plans
 from dagnb.graph import client_hook
-from dagnb.planning.costs import Costs, LinearCost, StartCost
 from dagnb.planning.plan import Plan, Step
-from dagnb.planning.planner import Planner, Pool, Problem
+from dagnb.planning.planner import Costs, LinearCost, Planner, Pool, Problem, StartCost
 from tests import graphs
 
 SECOND = Costs(

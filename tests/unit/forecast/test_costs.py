@@ -13,8 +13,7 @@ from dagnb.forecast.costs import Knowledge, codes_of, expected_costs
 from dagnb.forecast.plan_forecast import known_share
 from dagnb.graph.dag import Dag
 from dagnb.graph.lineage import lineage
-from dagnb.planning.costs import Costs
-from dagnb.planning.planner import Pool
+from dagnb.planning.planner import Costs, Pool
 from dagnb.prediction.estimate import Estimate
 from dagnb.run_history.history import History
 from dagnb.simulation.scenarios import forecast

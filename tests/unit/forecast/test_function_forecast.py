@@ -13,8 +13,7 @@ from dagnb.forecast.function_forecast import CURVE, FunctionForecast, function_f
 from dagnb.graph import client_hook
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.planning.costs import Basis, Costs
-from dagnb.planning.planner import Pool
+from dagnb.planning.planner import Basis, Costs, Pool
 from dagnb.prediction.estimate import Estimate, normal
 from dagnb.prediction.experts import EXPERTS
 from dagnb.protocol.messages import RunState

@@ -9,8 +9,7 @@ import pytest
 from dagnb.forecast import costs as knowledge_module
 from dagnb.forecast.costs import Knowledge, knowledge, platform
 from dagnb.graph.resources import Resources
-from dagnb.planning.costs import Costs, LinearCost
-from dagnb.planning.planner import Pool
+from dagnb.planning.planner import Costs, LinearCost, Pool
 from dagnb.prediction.observation import Target
 from dagnb.run_history import history as history_module
 from dagnb.run_history.history import Act, History

@@ -7,9 +7,8 @@ from dataclasses import replace
 import pytest
 
 from dagnb.forecast.makespans import causes, makespans
-from dagnb.planning.costs import Costs, Uncertainty
 from dagnb.planning.plan import Forecast, Plan
-from dagnb.planning.planner import Pool, Problem
+from dagnb.planning.planner import Costs, Pool, Problem, Uncertainty
 from dagnb.trace.trace import Phase
 from tests import graphs
 from tests.unit.forecast.past_runs import description_of, floating, lived

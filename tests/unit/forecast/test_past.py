@@ -10,8 +10,7 @@ from dagnb.errors import ConfigError
 from dagnb.forecast.costs import Knowledge
 from dagnb.forecast.past import MEASURED, Past, changed
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.planning.costs import UNKNOWN, Costs, LinearCost, StartCost, Uncertainty
-from dagnb.planning.planner import Pool, Problem
+from dagnb.planning.planner import UNKNOWN, Costs, LinearCost, Pool, Problem, StartCost, Uncertainty
 from dagnb.protocol.messages import RunState
 from dagnb.protocol.run_description import RunDescription
 from dagnb.run_history.history import History

@@ -7,9 +7,8 @@ from dataclasses import replace
 import pytest
 
 from dagnb.forecast.plan_forecast import forecast_of, known_share
-from dagnb.planning.costs import HINTED, UNKNOWN, Basis, Costs, Uncertainty
 from dagnb.planning.plan import Plan
-from dagnb.planning.planner import Pool, Problem
+from dagnb.planning.planner import HINTED, UNKNOWN, Basis, Costs, Pool, Problem, Uncertainty
 from dagnb.simulation.scenarios import MOST, forecast
 from dagnb.simulation.simulate import simulate
 from tests import graphs

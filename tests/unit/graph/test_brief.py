@@ -20,9 +20,8 @@ from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph.brief import brief, changed, cut
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
-from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan
-from dagnb.planning.planner import Pool, Problem
+from dagnb.planning.planner import Costs, Pool, Problem
 from dagnb.simulation.simulate import simulate
 from tests import graphs
 

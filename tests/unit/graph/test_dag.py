@@ -9,9 +9,8 @@ import pytest
 
 from dagnb.errors import CycleError, GraphError
 from dagnb.graph.dag import Call, Dag
-from dagnb.graph.node import Node
 from dagnb.graph.resources import Resources
-from dagnb.graph.task import Task, task
+from dagnb.graph.task import Node, Task, task
 from tests import graphs
 
 

@@ -13,8 +13,7 @@ import pytest
 from dagnb.graph import lineage as lineage_module
 from dagnb.graph.dag import Dag
 from dagnb.graph.lineage import lineage, summary
-from dagnb.graph.node import Node
-from dagnb.graph.task import task
+from dagnb.graph.task import Node, task
 from tests import graphs
 from tests.unit.graph.cycles import lists_of_each_other
 

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 from dagnb.errors import GraphError
-from dagnb.graph.node import Node
-from dagnb.graph.task import task
+from dagnb.graph.task import Node, task
 
 
 @task

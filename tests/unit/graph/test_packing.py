@@ -24,10 +24,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagnb.errors import UnserialisableError
-from dagnb.graph.node import Node
 from dagnb.graph.pickling import packing
 from dagnb.graph.pickling.packing import SHARED_BYTES, pack, pack_call, unpack
-from dagnb.graph.task import Task, task
+from dagnb.graph.task import Node, Task, task
 
 LARGE = b"large" * SHARED_BYTES
 

@@ -27,6 +27,10 @@ from dagnb.graph.payload import (
     encode_value,
 )
 from dagnb.graph.task import Task, task
+from dagnb.planning.plan import Forecast
+from dagnb.planning.planner import Costs
+from dagnb.prediction.observation import Sample
+from dagnb.trace.trace import Span
 
 SIGNER = Signer(b"k" * 32)
 
@@ -320,8 +324,20 @@ def test_a_value_that_an_earlier_release_stored_is_read_though_modules_have_move
         (b"cdagnb.graph.reduction\n_found\n(Vjson\nVdumps\ntR.", json.dumps),
         (b"cdagnb.graph.stand_in\n_itself\n(I7\ntR.", 7),
         (b"cdagnb_workers.shell\nget_ipython\n.", shell.get_ipython),
+        (b"cdagnb.planning.costs\nCosts\n.", Costs),
+        (b"cdagnb.planning.forecast\nForecast\n.", Forecast),
+        (b"cdagnb.trace.sample\nSample\n.", Sample),
+        (b"cdagnb.trace.span\nSpan\n.", Span),
     ],
-    ids=["renamed function", "stand-in", "stand-in of workers"],
+    ids=[
+        "renamed function",
+        "stand-in",
+        "stand-in of workers",
+        "costs",
+        "forecast",
+        "sample",
+        "span",
+    ],
 )
 def test_each_function_is_found_where_it_is_now(stored_name: bytes, value: object) -> None:
     assert decode_value(value_of(stored_name)) == value

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dagnb.errors import GraphError
-from dagnb.graph.targets import Targets, shaped
+from dagnb.graph.dag import Targets, shaped
 from dagnb.graph.task import task
 
 

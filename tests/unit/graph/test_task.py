@@ -14,10 +14,9 @@ import pytest
 
 from dagnb.errors import ConfigError, GraphError, RequirementError
 from dagnb.graph.context import TaskContext, entered
-from dagnb.graph.node import Node
 from dagnb.graph.options import TaskOptions, options_from
 from dagnb.graph.resources import Resources
-from dagnb.graph.task import Task, task
+from dagnb.graph.task import Node, Task, task
 
 
 @task

@@ -14,7 +14,7 @@ from IPython.core.error import UsageError
 
 import dagnb
 from dagnb.errors import GraphError, RunTimeoutError, TaskFailedError
-from dagnb.graph.node import Node
+from dagnb.graph.task import Node
 from dagnb.handle import Run
 from tests.unit.kernel_ext.conftest import Cells
 

@@ -13,8 +13,7 @@ from IPython.core.error import UsageError
 import dagnb
 from dagnb import registry
 from dagnb.errors import GraphError, RunTimeoutError, TaskFailedError
-from dagnb.graph.node import Node
-from dagnb.graph.task import Task
+from dagnb.graph.task import Node, Task
 from dagnb.handle import Run
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Problem

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from dagnb_kernel_ext.feed import Feed
+from dagnb_kernel_ext.widgets import Feed
 
 import dagnb
 from dagnb import session, task

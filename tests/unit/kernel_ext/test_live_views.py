@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 import pytest
-from dagnb_kernel_ext import feed, widgets
+from dagnb_kernel_ext import widgets
 from dagnb_kernel_ext.widgets import LiveViews
 
 from dagnb.errors import StorageUnavailableError
@@ -32,7 +32,7 @@ class Away:
 def shown(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What was put under cells, or in the place of what was there."""
     found: list[dict[str, Any]] = []
-    monkeypatch.setattr(feed, "_MAX_FAILURES", 0)
+    monkeypatch.setattr(widgets, "_MAX_FAILURES", 0)
     monkeypatch.setattr(cells.shell, "kernel", object(), raising=False)
     monkeypatch.setattr(widgets, "put", lambda bundle, output="": found.append(dict(bundle)))
     monkeypatch.setattr(widgets, "change", lambda output, bundle: found.append(dict(bundle)))

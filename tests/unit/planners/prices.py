@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from dagnb.graph.dag import Dag
-from dagnb.planning.costs import Costs, LinearCost, StartCost
-from dagnb.planning.planner import Planner, Pool, Problem
+from dagnb.planning.planner import Costs, LinearCost, Planner, Pool, Problem, StartCost
 
 FREE: dict[str, Any] = {
     "fetch": LinearCost(),

@@ -10,7 +10,7 @@ from dagnb.errors import ConfigError
 from dagnb.graph.dag import Call, Dag
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import Resources
-from dagnb.planning.costs import LinearCost
+from dagnb.planning.planner import LinearCost
 from tests import graphs
 from tests.unit.planners.prices import placed, problem
 

@@ -18,9 +18,8 @@ from benchmarks.exact import fought, random_problem, simulated
 from dagnb.errors import ConfigError, PlanError
 from dagnb.graph.dag import Dag
 from dagnb.planning.bounds import lower_bound
-from dagnb.planning.costs import Costs, LinearCost, StartCost
 from dagnb.planning.plan import Plan
-from dagnb.planning.planner import Planner, Pool, Problem
+from dagnb.planning.planner import Costs, LinearCost, Planner, Pool, Problem, StartCost
 from tests import graphs
 from tests.conftest import missing_service
 
@@ -161,7 +160,7 @@ def test_an_interrupt_after_planning_is_python_s_own_again() -> None:
     """
     code = """
 import signal
-from dagnb.planning.costs import Costs
+from dagnb.planning.planner import Costs
 from dagnb.planning.planner import Pool, Problem
 from dagnb.testing.graphs import SMALL
 from dagnb_planners.exact import Exact

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from dagnb.errors import ConfigError
 from dagnb.graph.dag import Dag
-from dagnb.planning.costs import Costs, LinearCost, StartCost
-from dagnb.planning.planner import Pool, Problem
+from dagnb.planning.planner import Costs, LinearCost, Pool, Problem, StartCost
 from dagnb.simulation.simulate import outcome
 from tests import graphs, strategies
 from tests.unit.planners.prices import FREE, placed, problem

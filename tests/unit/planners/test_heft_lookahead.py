@@ -7,7 +7,7 @@ from dagnb_planners.heft import Heft
 from dagnb_planners.heft_lookahead import HeftLookahead
 
 from dagnb.errors import ConfigError
-from dagnb.planning.costs import LinearCost
+from dagnb.planning.planner import LinearCost
 from dagnb.simulation.simulate import outcome
 from tests import graphs
 from tests.unit.planners.prices import placed, problem

@@ -11,9 +11,8 @@ from dagnb.errors import ConfigError
 from dagnb.graph.dag import Call, Dag
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import Resources
-from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan
-from dagnb.planning.planner import Pool, Problem
+from dagnb.planning.planner import Costs, Pool, Problem
 from tests import graphs
 
 

@@ -10,8 +10,7 @@ from dagnb_planners.ranks import RankPrices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dagnb.planning.costs import StartCost
-from dagnb.planning.planner import Pool, Problem
+from dagnb.planning.planner import Pool, Problem, StartCost
 from tests import strategies
 
 

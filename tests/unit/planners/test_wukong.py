@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from dagnb.errors import ConfigError
 from dagnb.graph.dag import Dag
-from dagnb.planning.costs import Costs, LinearCost, StartCost
-from dagnb.planning.planner import Pool, Problem
+from dagnb.planning.planner import Costs, LinearCost, Pool, Problem, StartCost
 from dagnb.simulation.simulate import simulate
 from dagnb.trace.trace import Phase
 from tests import graphs, strategies

@@ -17,9 +17,8 @@ from dagnb.graph.dag import Dag
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
 from dagnb.planning.bounds import Bound, certificate, earliest, gap, lower_bound
-from dagnb.planning.costs import Costs, LinearCost, StartCost
 from dagnb.planning.plan import Plan, Step
-from dagnb.planning.planner import Planner, Pool, Problem
+from dagnb.planning.planner import Costs, LinearCost, Planner, Pool, Problem, StartCost
 from dagnb.simulation.simulate import outcome
 from tests import graphs, strategies
 

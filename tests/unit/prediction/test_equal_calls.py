@@ -8,12 +8,11 @@ import random
 import pytest
 
 from dagnb.prediction import experts
+from dagnb.prediction.estimate import TaskContribution
 from dagnb.prediction.experts import Calls, usual
-from dagnb.prediction.observation import Point, Target
+from dagnb.prediction.observation import Point, Sample, Target
 from dagnb.prediction.predictor import FunctionModel, Predictor
-from dagnb.prediction.scaling import FIXED
-from dagnb.prediction.spread import TaskContribution
-from dagnb.trace.sample import Sample
+from dagnb.prediction.regression import FIXED
 
 SECONDS = {"a": 0.2, "b": 1.0, "c": 5.0}
 

@@ -7,11 +7,10 @@ import random
 
 import pytest
 
-from dagnb.prediction.estimate import Estimate
-from dagnb.prediction.linear_model import Prior
+from dagnb.prediction.estimate import Estimate, error_sigma
 from dagnb.prediction.observation import POINTS, Point, Target, appended, thinned
 from dagnb.prediction.predictor import FunctionModel
-from dagnb.prediction.spread import sigma
+from dagnb.prediction.regression import Prior
 
 DAY_S = 86_400.0
 
@@ -205,7 +204,7 @@ def test_misses_are_split_into_what_a_run_shares_and_what_is_each_tasks_own() ->
             run([(1000, math.exp(level + source.gauss(0, 0.1))) for _ in range(100)]), 0.0
         )
 
-    result = sigma(model.batches)
+    result = error_sigma(model.batches)
 
     assert result.own == pytest.approx(0.1, rel=0.2)
     assert result.shared > 0.3

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import Resources
-from dagnb.prediction.observation import Target
+from dagnb.prediction.observation import Sample, Target
 from dagnb.prediction.predictor import Predictor
-from dagnb.trace.sample import Sample
 
 
 def sample(

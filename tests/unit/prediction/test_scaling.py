@@ -8,7 +8,7 @@ import random
 import pytest
 
 from dagnb.prediction.observation import Batch, Point, thinned
-from dagnb.prediction.scaling import GAMMA, GAMMA_SD, scaling
+from dagnb.prediction.regression import GAMMA, GAMMA_SD, scaling
 
 
 def runs(

@@ -7,8 +7,8 @@ import random
 
 import pytest
 
+from dagnb.prediction.estimate import FUNCTIONS, TaskContribution, Total, run_sigma, run_totals
 from dagnb.prediction.observation import Batch, Point
-from dagnb.prediction.spread import FUNCTIONS, TaskContribution, Total, run_sigma, run_totals
 
 
 def contributions(

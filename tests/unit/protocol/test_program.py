@@ -13,10 +13,9 @@ import pytest
 from dagnb.errors import ArgumentChangedError, SignatureError
 from dagnb.graph.dag import Dag
 from dagnb.graph.identity import identity
-from dagnb.graph.node import Node
 from dagnb.graph.payload import Signer, decode_function
 from dagnb.graph.resources import Resources
-from dagnb.graph.task import task
+from dagnb.graph.task import Node, task
 from dagnb.planning.plan import Forecast, Plan, Step
 from dagnb.planning.planner import Pool
 from dagnb.protocol import program

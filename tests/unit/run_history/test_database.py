@@ -20,7 +20,7 @@ from dagnb import session, task
 from dagnb.errors import HistoryError
 from dagnb.run_history import database
 from dagnb.run_history.database import opened
-from dagnb.run_history.history import History
+from dagnb.run_history.history import SCHEMA, History
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def _nothing_logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def mark(path: Path) -> str:
     """Use the file; gives the mark of its birth."""
-    with opened(path) as db:
+    with opened(path, SCHEMA) as db:
         result: str = db.execute("select mark from birth").fetchone()[0]
     return result
 
@@ -72,7 +72,7 @@ def test_a_damaged_file_is_set_aside_logged_once_and_a_new_one_begins(
 
 
 def test_damage_that_shows_in_the_middle_is_set_aside_as_well(path: Path) -> None:
-    with opened(path) as db:
+    with opened(path, SCHEMA) as db:
         db.executemany(
             "insert into runs (run, story) values (?, ?)",
             [(str(i), "s" * 3000) for i in range(100)],
@@ -82,7 +82,7 @@ def test_damage_that_shows_in_the_middle_is_set_aside_as_well(path: Path) -> Non
 
     with (
         pytest.raises(HistoryError, match=r"is damaged: .*set aside as history.sqlite.damaged-"),
-        opened(path) as db,
+        opened(path, SCHEMA) as db,
     ):
         db.execute("select sum(length(story)) from runs").fetchone()
 
@@ -125,7 +125,7 @@ def test_a_busy_file_is_waited_for(path: Path) -> None:
     mark(path)
 
     def write() -> None:
-        with opened(path) as db:
+        with opened(path, SCHEMA) as db:
             db.execute("insert into birth values ('second')")
 
     with ThreadPoolExecutor(1) as pool:
@@ -147,7 +147,7 @@ def test_a_file_that_stays_busy_is_an_error_that_says_so(
         pytest.raises(
             HistoryError, match=r"database is locked.*Another process has held it for 0.05 s"
         ),
-        opened(path) as db,
+        opened(path, SCHEMA) as db,
     ):
         db.execute("insert into birth values ('second')")
     assert aside(path) == []
@@ -158,12 +158,13 @@ import resource, sys
 from pathlib import Path
 from dagnb.errors import HistoryError
 from dagnb.run_history.database import opened
+from dagnb.run_history.history import SCHEMA
 path = Path(sys.argv[1])
-with opened(path) as db:
+with opened(path, SCHEMA) as db:
     db.execute("insert into birth values ('kept')")
 resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, path.stat().st_size))
 try:
-    with opened(path) as db:
+    with opened(path, SCHEMA) as db:
         db.execute("insert into runs (run, story) values ('r', ?)", ["s" * 1_000_000])
 except HistoryError as error:
     print(error)
@@ -176,14 +177,14 @@ def test_a_file_that_cannot_grow_keeps_what_it_has(path: Path) -> None:
     )
 
     assert "Runs go on without it" in done.stdout
-    with opened(path) as db:
+    with opened(path, SCHEMA) as db:
         assert db.execute("select count(*) from birth").fetchone() == (2,)
         assert db.execute("select count(*) from runs").fetchone() == (0,)
     assert aside(path) == []
 
 
 def test_a_run_kept_in_bytes_that_make_no_sense_is_an_error_of_the_history(path: Path) -> None:
-    with opened(path) as db:
+    with opened(path, SCHEMA) as db:
         db.execute("insert into runs (run, story, trace) values ('r', '{}', ?)", [b"no zlib"])
 
     with pytest.raises(HistoryError, match="run r is kept in"):

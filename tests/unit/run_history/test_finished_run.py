@@ -16,9 +16,8 @@ from dagnb_workers.launchers.inline import Inline
 from dagnb import session, task
 from dagnb.errors import RunMissingError
 from dagnb.handle import Run
-from dagnb.run_history import finished_run
-from dagnb.run_history.finished_run import record_finished
-from dagnb.run_history.history import History
+from dagnb.run_history import history as module
+from dagnb.run_history.history import History, record_finished
 
 LIMIT_S = 20
 
@@ -72,8 +71,8 @@ def test_a_run_that_goes_on_is_not_recorded(history: History) -> None:
 def test_spans_that_never_come_are_awaited_for_a_limited_time(
     history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finished_run, "LATE_S", 0.0)
-    monkeypatch.setattr(finished_run, "is_last", lambda chunk: False)
+    monkeypatch.setattr(module, "LATE_S", 0.0)
+    monkeypatch.setattr(module, "is_last", lambda chunk: False)
     run = double(1).run(workers=Inline(n=1))
     assert run.result(LIMIT_S) == 2
 
@@ -119,3 +118,17 @@ def test_a_script_that_ends_with_the_result_has_its_run_in_the_history(tmp_path:
         subprocess.run([sys.executable, str(script)], env=environment, check=True)
 
         assert len(History(home / "data" / "history.sqlite").runs()) == 1
+
+
+def test_a_host_of_workers_loads_no_sqlite_before_a_run_is_over() -> None:
+    """All that it has imported is in the memory of every worker that it forks."""
+    code = (
+        "import sys, dagnb_workers.hosting.run_host, dagnb_workers.worker.main;"
+        "print(sorted({'sqlite3', 'dagnb.run_history.history'} & sys.modules.keys()))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=LIMIT_S
+    )
+
+    assert done.stdout == "[]\n"

@@ -22,8 +22,7 @@ from dagnb import task
 from dagnb.errors import HistoryError, RunMissingError
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
-from dagnb.planning.costs import Costs
-from dagnb.planning.planner import Pool
+from dagnb.planning.planner import Costs, Pool
 from dagnb.protocol.messages import RunState
 from dagnb.run_history import history as module
 from dagnb.run_history.history import History

@@ -10,9 +10,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import Phase as Phases
 from hypothesis import strategies as st
 
-from dagnb.planning.costs import Costs, LinearCost, StartCost
 from dagnb.planning.plan import Plan
-from dagnb.planning.planner import Pool
+from dagnb.planning.planner import Costs, LinearCost, Pool, StartCost
 from dagnb.simulation.replay import measured, replay, started
 from dagnb.simulation.simulate import play, simulate
 from dagnb.trace.starts import worker_starts

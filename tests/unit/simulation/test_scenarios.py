@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagnb.planning.costs import Costs, StartCost, Uncertainty
-from dagnb.planning.planner import Pool
+from dagnb.planning.planner import Costs, Pool, StartCost, Uncertainty
 from dagnb.simulation.scenarios import MOST, STEPS, forecast, quantile, scenarios
 from dagnb.simulation.simulate import simulate
 from tests import graphs

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from dagnb.errors import ProtocolError
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
-from dagnb.planning.costs import Costs, LinearCost, StartCost
 from dagnb.planning.plan import LONG_S, Plan, Step
-from dagnb.planning.planner import Pool
+from dagnb.planning.planner import Costs, LinearCost, Pool, StartCost
 from dagnb.protocol.messages import RunState
 from dagnb.protocol.worker import LOOK_S, Worker
 from dagnb.simulation.simulate import play, simulate

@@ -11,9 +11,8 @@ from xml.etree import ElementTree as ET
 
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan, Step
-from dagnb.planning.planner import Pool, Problem
+from dagnb.planning.planner import Costs, Pool, Problem
 from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.run_description import RunDescription
 from dagnb.trace.trace import Phase, Span, Trace

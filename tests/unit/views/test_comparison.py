@@ -9,9 +9,8 @@ import pytest
 
 from dagnb.errors import ConfigError
 from dagnb.forecast.compare import Comparison, compare_plans
-from dagnb.planning.costs import Costs, StartCost
 from dagnb.planning.plan import Plan
-from dagnb.planning.planner import Pool, Problem
+from dagnb.planning.planner import Costs, Pool, Problem, StartCost
 from dagnb.views.comparison import comparison_html, comparison_svg
 from dagnb.views.palette import colours
 from dagnb.views.show import bundle

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dagnb.trace.trace import Phase, Span
-from dagnb.views.facts import RunFacts
+from dagnb.views.snapshot import RunFacts
 from tests.unit.views.samples import run
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dagnb.views.placeholder import placeholder_bundle
+from dagnb.views.view import placeholder_bundle
 
 
 def test_a_placeholder_says_how_to_attach_and_escapes_what_a_run_is_called() -> None:

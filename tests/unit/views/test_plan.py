@@ -11,8 +11,8 @@ import pytest
 from dagnb.graph import client_hook
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
-from dagnb.planning.costs import HINTED, UNKNOWN, Basis, StartCost, Uncertainty
 from dagnb.planning.plan import Plan, Prewarm, Step, Way, WorkerTerms
+from dagnb.planning.planner import HINTED, UNKNOWN, Basis, StartCost, Uncertainty
 from dagnb.views.palette import PLAIN, colours
 from dagnb.views.plan import copied, plan_svg, summary
 from dagnb.views.show import bundle

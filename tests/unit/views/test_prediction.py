@@ -9,9 +9,8 @@ import pytest
 
 from dagnb.forecast.function_forecast import CurvePoint, Expected, FunctionForecast
 from dagnb.graph.resources import DEFAULT
-from dagnb.planning.costs import Basis
-from dagnb.prediction.estimate import Estimate, normal
-from dagnb.prediction.spread import Sigma
+from dagnb.planning.planner import Basis
+from dagnb.prediction.estimate import Estimate, Sigma, normal
 from dagnb.views.prediction import coverage, function_svg, prediction_svg
 from dagnb.views.show import bundle
 from tests.unit.views.samples import HOSTILE, SVG, parsed, texts, titles

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dagnb.protocol.messages import Event, RunState
-from dagnb.views.snapshot import LATE_S, MAX_LOG, ended, joined
+from dagnb.trace.trace import LATE_S
+from dagnb.views.snapshot import MAX_LOG, ended, joined
 from tests.unit.views.samples import job, observed, run, snapped
 
 

@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagnb.graph.dag import Dag
-from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Forecast
-from dagnb.planning.planner import Pool
+from dagnb.planning.planner import Costs, Pool
 from dagnb.protocol.messages import RunState
 from dagnb.simulation.simulate import simulate
 from dagnb.views.errors import MAX_ERRORS

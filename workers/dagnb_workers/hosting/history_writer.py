@@ -10,11 +10,9 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-import sqlite3
 
 from dagnb.errors import DagnbError
 from dagnb.protocol.invocation import Invocation
-from dagnb.run_history.finished_run import record_finished
 from dagnb.storage.open import open_store_of
 
 # Seconds that the client has to write the history itself.
@@ -31,15 +29,17 @@ async def keep_in_history(invocation: Invocation, client_first_s: float = CLIENT
     await asyncio.sleep(client_first_s)
     try:
         # Imported here: it loads sqlite, which the worker processes forked from this one never use.
-        history = importlib.import_module("dagnb.run_history.history").History()
+        module = importlib.import_module("dagnb.run_history.history")
+        history = module.History()
         if await asyncio.to_thread(history.knows, invocation.run):
             return False
 
         store = await open_store_of(invocation)
         try:
-            return await record_finished(store, invocation.run, history)
+            is_recorded: bool = await module.record_finished(store, invocation.run, history)
         finally:
             await store.close()
-    except (DagnbError, OSError, sqlite3.Error) as error:
+        return is_recorded
+    except (DagnbError, OSError) as error:
         _log.warning("run %s is not kept in the history: %s", invocation.run, error)
         return False

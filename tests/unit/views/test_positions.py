@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from dagnb.errors import ConfigError
-from dagnb.views.dot import Placed, place, program
-from dagnb.views.layout import of_dag
+from dagnb.views.layout import Placed, dot_program, of_dag, place
 from tests import graphs
 
 needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="no dot on PATH")
@@ -74,7 +73,7 @@ def test_the_wheel_alone_gives_the_same_sizes_as_the_program(
 ) -> None:
     by_program = place(of_dag(graphs.diamond()), box_width=91, box_height=31)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert Path(program()).name == "graphviz-pure"
+    assert Path(dot_program()).name == "graphviz-pure"
 
     by_wheel = place(of_dag(graphs.diamond()), box_width=91.5, box_height=31)
     assert len(by_wheel.curves) == 4
@@ -116,4 +115,4 @@ def test_a_dot_on_the_path_goes_before_the_wheel(
         (tmp_path / name).chmod(0o700)
     bare(monkeypatch, tmp_path)
 
-    assert program() == str(tmp_path / "dot")
+    assert dot_program() == str(tmp_path / "dot")

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from dagnb.prediction.linear_model import line, moments
+from dagnb.prediction.regression import line, moments
 
 
 def test_a_free_slope_is_found_and_a_fixed_one_is_kept() -> None:

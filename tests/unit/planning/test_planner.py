@@ -6,7 +6,7 @@ import pytest
 
 from dagnb.graph.dag import Call, Dag
 from dagnb.graph.options import TaskOptions
-from dagnb.planning.costs import Costs, LinearCost, StartCost
+from dagnb.planning.planner import Costs, LinearCost, StartCost
 
 
 def test_what_is_not_known_costs_the_default() -> None:
