@@ -15,7 +15,7 @@ import dagnb
 from dagnb import session, task
 from dagnb.handle import Run
 from dagnb.protocol.invocation import Invocation
-from dagnb.protocol.messages import Reply, Status
+from dagnb.protocol.messages import Address, Commit, Reply, Status
 from dagnb.protocol.worker import Worker
 from dagnb.storage.interface import Store
 from dagnb.trace.trace import Phase, Span, is_last, unpacked
@@ -158,3 +158,19 @@ def test_who_never_took_part_does_not_say_that_it_leaves() -> None:
         assert not any(map(is_last, await scene.chunks()))
 
     play(Scene(metrics="at_exit"), act)
+
+
+def test_a_task_whose_result_must_be_stored_again_is_still_at_work() -> None:
+    """If the process died now, the task would be to blame."""
+
+    async def act(scene: Scene) -> None:
+        (offer,) = (await scene.one.register(1)).offers
+        n_ended = len(scene.chunks_at_end)
+        gone = Commit(task=offer.task, address=Address("gone", 10_000_000, 3))
+
+        reply = await scene.one.complete([gone], 1)
+
+        assert (reply.status, reply.missing) == (Status.NO_BLOB, (offer.task,))
+        assert len(scene.chunks_at_end) == n_ended
+
+    play(Scene(), act)
