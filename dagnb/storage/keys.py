@@ -39,7 +39,8 @@ highest member. `inv` and `spawn` are those of kind ''; every other kind has its
 end of the run `k` is deleted. `end` is a channel: a message when the run is over.
 
 Beside the runs there are `dagnb:runs` (zset: run by the moment until which it surely lives) and
-content that runs share. `dagnb:p:<hash>` (hash) holds pieces of it by number, and `n`, its size, as
+content that runs share. `dagnb:contents` (zset) lists it by the moment until which it surely stays.
+`dagnb:p:<hash>` (hash) holds pieces of it by number, and `n`, its size, as
 soon as it is whole. `dagnb:u:<hash>` (zset) holds its users: runs by the moment until which they
 surely use it. Both live as long as the user that lives longest: the step that renews the keys of a
 run renews them.
@@ -65,6 +66,11 @@ def content_key(namespace: str, content_hash: str) -> str:
 def index_key(namespace: str) -> str:
     """Returns the key of the list of runs."""
     return f"{namespace}:runs"
+
+
+def contents_key(namespace: str) -> str:
+    """Returns the key of the list of shared contents."""
+    return f"{namespace}:contents"
 
 
 def chunk_key(prefix: str, task: int, token: str, chunk: int) -> str:

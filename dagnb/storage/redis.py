@@ -35,10 +35,12 @@ from dagnb.protocol.messages import (
     Status,
     Submission,
 )
+from dagnb.protocol.usage import StoreUsage
 from dagnb.storage.interface import RunLine
 from dagnb.storage.keys import hint_name, index_key, run_prefix
 from dagnb.storage.redis_blobs import WINDOW_BYTES, RedisBlobs, portions
 from dagnb.storage.redis_link import RedisConnection, refuse_exposed
+from dagnb.storage.redis_room import read_usage
 from dagnb.storage.redis_transport import Command
 
 _LOG_BYTES = 64 * 1024
@@ -315,6 +317,10 @@ class RedisStore:
                 await self.reap(run)
         lines, _ = await self._lines()
         return lines
+
+    async def usage(self) -> StoreUsage:
+        """See Store.usage."""
+        return await read_usage(self.link, self.namespace)
 
     async def _list(self, run: str, now: float, ttl_s: float) -> None:
         """Put a run on the list of runs, for twice its time to live.

@@ -390,14 +390,24 @@ class RedisConnection:
             return _LIMIT_BYTES
         return int(setting[1]) if setting else _LIMIT_BYTES
 
-    async def _fullness(self) -> str:
-        """Returns how full the server is, for a message; with numbers where INFO is allowed."""
+    async def memory(self) -> tuple[int, int] | None:
+        """Returns the bytes that the server uses, and its maxmemory, 0 for none.
+
+        Returns None where INFO is not allowed, or does not say it.
+        """
         self.round_trips += 1
         try:
             (memory,) = await self.transport.pipeline([("INFO", "memory")], self.answer_s)
-        except exceptions.RedisError:
+            return memory["used_memory"], memory["maxmemory"]
+        except (exceptions.RedisError, KeyError):
+            return None
+
+    async def _fullness(self) -> str:
+        """Returns how full the server is, for a message; with numbers where they are known."""
+        memory = await self.memory()
+        if memory is None:
             return "its maxmemory is reached"
-        return f"it uses {memory['used_memory']} of {memory['maxmemory']} bytes, its maxmemory"
+        return f"it uses {memory[0]} of {memory[1]} bytes, its maxmemory"
 
     async def _load(self) -> None:
         self.round_trips += 1

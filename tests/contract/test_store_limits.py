@@ -346,3 +346,21 @@ async def test_what_a_run_uses_costs_no_round_trip_when_it_is_submitted_worked_f
             costs[len(contents)] = store.round_trips - before
 
         assert costs[100] == costs[0]
+
+
+async def test_what_a_store_holds_costs_three_round_trips_for_a_thousand_runs_and_contents(
+    small_pieces: str,
+) -> None:
+    async with opened(small_pieces) as store:
+        await store.share({f"h{i}": bytes([i % 9]) for i in range(995)}, run="run", ttl_s=60)
+        for i in range(4):
+            await store.submit(chain(1, run=f"run{i}"))
+        trips = []
+        for run in ("run", "one more"):
+            await store.submit(chain(1, run=run))
+            before = store.round_trips
+            usage = await store.usage()
+            trips.append(store.round_trips - before)
+
+        assert trips == [3, 4]
+        assert len(usage.runs) == 6

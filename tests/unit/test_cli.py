@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -129,6 +130,27 @@ def test_runs_lists_the_newest_first_with_state_and_number_of_tasks(
     assert before.startswith(done.id)
     assert " ok " in before
     assert before.endswith("doubled")
+
+
+def test_runs_shows_below_the_list_what_the_store_holds_of_each_and_in_all(
+    done: Run[int], failed: Run[int], said: Callable[..., str]
+) -> None:
+    _, sizes, total = said("runs", *HERE).split("\n\n")
+
+    heads, newest, before, *_, cure = sizes.splitlines()
+    assert heads.split("  ")[0] == "bytes of run"
+    assert [newest.split()[0], before.split()[0]] == [failed.id, done.id]
+    assert "`dagnb forget RUN` frees" in cure
+    assert re.match(r"The store uses \d.* without a limit\. It holds \d+ runs: ", total)
+
+
+def test_runs_says_what_the_store_holds_when_there_are_no_runs(said: Callable[..., str]) -> None:
+    said("forget", *HERE, "--all")
+
+    listed, total = said("runs", *HERE).splitlines()
+
+    assert listed == "No runs."
+    assert "It holds 0 runs: 0 B of results" in total
 
 
 def test_a_run_is_found_by_id_by_its_beginning_in_any_case_and_as_last(
@@ -394,7 +416,8 @@ def test_forget_all_leaves_what_is_going_on(
     shown = said("forget", *HERE, "--all")
 
     assert shown.endswith(" 1 run still running.\n")
-    (left,) = said("runs", *HERE).splitlines()
+    runs, *_ = said("runs", *HERE).split("\n\n")
+    (left,) = runs.splitlines()
     assert left.startswith(held.id)
 
 

@@ -9,6 +9,11 @@ local function content_keys(namespace, hash)
   return namespace .. ':p:' .. hash, namespace .. ':u:' .. hash
 end
 
+-- The key of the list of contents: hashes by the moment until which each surely stays.
+local function list_key(namespace)
+  return namespace .. ':contents'
+end
+
 -- The namespace and the run of a prefix.
 local function names_of(p)
   return match(p, '^(.*):{([^{}]*)}:$')
@@ -22,13 +27,15 @@ end
 
 local function renew_contents(c)
   local namespace, run = names_of(c.p)
-  local until_at = text(c.now + tonumber(ttl_of(c)) / 1000)
+  local until_at, list = text(c.now + tonumber(ttl_of(c)) / 1000), list_key(namespace)
   for _, hash in ipairs(call('SMEMBERS', c.p .. 'use')) do
     local key, users = content_keys(namespace, hash)
     call('ZADD', users, 'XX', 'GT', until_at, run)
     call('PEXPIRE', users, ttl_of(c), 'GT')
     call('PEXPIRE', key, ttl_of(c), 'GT')
+    call('ZADD', list, 'XX', 'GT', until_at, hash)
   end
+  call('PEXPIRE', list, ttl_of(c), 'GT')
 end
 
 -- Remove the run from the users of its contents, and unlink contents without users. Returns how
@@ -41,6 +48,7 @@ local function leave_contents(p, at)
     call('ZREM', users, run)
     call('ZREMRANGEBYSCORE', users, '-inf', at)
     if call('EXISTS', users) == 0 then
+      call('ZREM', list_key(namespace), hash)
       unused[#unused + 1] = key
     end
   end
@@ -55,12 +63,14 @@ local function use(keys, args)
   local p, at, ttl_ms = keys[1], moment(args[1]), args[4]
   local namespace, run = names_of(p)
   local until_at, list, missing = text(tonumber(at) + tonumber(ttl_ms) / 1000), {}, {}
+  call('ZREMRANGEBYSCORE', list_key(namespace), '-inf', at)
   for i = 5, #args do
     local key, users = content_keys(namespace, args[i])
     call('ZADD', users, 'GT', until_at, run)
     call('ZREMRANGEBYSCORE', users, '-inf', at)
     lengthen(users, ttl_ms)
     lengthen(key, ttl_ms)
+    call('ZADD', list_key(namespace), 'GT', until_at, args[i])
     if call('HEXISTS', key, 'n') == 0 then
       missing[#missing + 1] = i - 5
     end
@@ -68,6 +78,7 @@ local function use(keys, args)
   end
   in_portions('SADD', p .. 'use', list)
   lengthen(p .. 'use', ttl_ms)
+  lengthen(list_key(namespace), ttl_ms)
   return missing
 end
 

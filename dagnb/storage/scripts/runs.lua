@@ -183,14 +183,19 @@ local function observe(keys, args)
   }
 end
 
----- a run goes ------------------------------------------------------------------------------------
+-- Elements of a collection that are looked at to tell its size.
+local SAMPLES = '50'
 
--- Unlink every known key of the run, and content that no other run uses. Chunks that were never
--- committed are listed in no key; they expire. Returns the number of keys.
-local function forget(keys, args)
-  local n_contents = leave_contents(keys[1], moment(args[1]))
-  local c = { p = keys[1], kinds = call('HGET', keys[1] .. 'm', 'kinds') }
-  local list = large_keys(c, 'bigz', large_keys(c, 'big', {}))
+---- the keys of a run -----------------------------------------------------------------------------
+
+-- The keys of its large results.
+local function chunks_of(c)
+  return large_keys(c, 'bigz', large_keys(c, 'big', {}))
+end
+
+-- Every key of the run but those of its large results, also names of keys that are not there.
+local function small_keys(c)
+  local list = {}
   for queue = 0, last_queue(c) do
     list[#list + 1] = c.p .. 'q:' .. queue
     list[#list + 1] = c.p .. 'f:' .. queue
@@ -201,5 +206,36 @@ local function forget(keys, args)
   for _, name in ipairs(kind_names(c)) do
     list[#list + 1] = c.p .. name
   end
-  return n_contents + count_keys('UNLINK', list)
+  return list
+end
+
+-- The memory that the keys take up. Of a collection the server looks at SAMPLES elements.
+local function bytes_of(keys)
+  local n_bytes = 0
+  for _, key in ipairs(keys) do
+    n_bytes = n_bytes + (call('MEMORY', 'USAGE', key, 'SAMPLES', SAMPLES) or 0)
+  end
+  return n_bytes
+end
+
+-- Returns the bytes of results, those of all else but content, and the hashes of the content that
+-- the run uses; false for an unknown run.
+local function usage(keys, args)
+  local c = open(keys[1], args)
+  if not c then
+    return false
+  end
+  local n_small = bytes_of({ c.p .. 'v', c.p .. 'z' })
+  local n_records = bytes_of(small_keys(c)) - n_small
+  return { n_small + bytes_of(chunks_of(c)), n_records, call('SMEMBERS', c.p .. 'use') }
+end
+
+---- a run goes ------------------------------------------------------------------------------------
+
+-- Unlink every known key of the run, and content that no other run uses. Chunks that were never
+-- committed are listed in no key; they expire. Returns the number of keys.
+local function forget(keys, args)
+  local n_contents = leave_contents(keys[1], moment(args[1]))
+  local c = { p = keys[1], kinds = call('HGET', keys[1] .. 'm', 'kinds') }
+  return n_contents + count_keys('UNLINK', chunks_of(c)) + count_keys('UNLINK', small_keys(c))
 end
