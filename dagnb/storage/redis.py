@@ -15,6 +15,7 @@ import json
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import msgpack
@@ -40,7 +41,7 @@ from dagnb.storage.interface import RunLine
 from dagnb.storage.keys import hint_name, index_key, run_prefix
 from dagnb.storage.redis_blobs import WINDOW_BYTES, RedisBlobs, portions
 from dagnb.storage.redis_link import RedisConnection, refuse_exposed
-from dagnb.storage.redis_room import read_usage
+from dagnb.storage.redis_room import make_room, read_usage
 from dagnb.storage.redis_transport import Command
 
 _LOG_BYTES = 64 * 1024
@@ -59,6 +60,7 @@ class RedisStore:
         self.namespace = namespace
         self.blobs = RedisBlobs(link, namespace)
         self._index = index_key(namespace)
+        link.make_room = partial(make_room, link, namespace)
 
     @classmethod
     async def open(

@@ -52,3 +52,39 @@ async def read_usage(link: RedisConnection, namespace: str) -> StoreUsage:
             contents[name.decode()] = size
     used_bytes, limit_bytes = memory or (None, None)
     return usage_of(runs, contents, used_bytes=used_bytes, limit_bytes=limit_bytes or None)
+
+
+async def make_room(link: RedisConnection, namespace: str, n_bytes: int) -> int:
+    """Evict from runs that are over until a value of so many bytes fits. Returns bytes freed.
+
+    Evicts nothing for a value that is larger than the server's memory. Each round trip evicts from
+    twice as many runs as the one before.
+    """
+    used_bytes, limit_bytes = await link.memory() or (0, 0)
+    if limit_bytes:
+        if n_bytes > limit_bytes:
+            return 0
+        n_bytes = used_bytes + n_bytes - limit_bytes
+    over = await _over(link, namespace)
+    freed, begin, n_runs = 0, 0, 1
+    while begin < len(over) and freed < n_bytes:
+        portion = over[begin : begin + n_runs]
+        commands = [link.step("evict", run_prefix(namespace, run)) for run in portion]
+        freed += sum(await link.ask(commands))
+        begin, n_runs = begin + n_runs, 2 * n_runs
+    return freed
+
+
+async def _over(link: RedisConnection, namespace: str) -> list[str]:
+    """Returns the runs that are over, the one that ended first before the others."""
+    (names,) = await link.ask([("ZRANGE", index_key(namespace), 0, -1)])
+    looks: list[Command] = [
+        ("HGET", run_prefix(namespace, name.decode()) + "m", "finished_at") for name in names
+    ]
+    answers = await link.ask(looks) if looks else []
+    ended = []
+    for name, answer in zip(names, answers, strict=True):
+        # '0' while the run goes on; nothing is left of one that has expired.
+        if float(answer or 0):
+            ended.append((float(answer), name.decode()))
+    return [run for _, run in sorted(ended)]

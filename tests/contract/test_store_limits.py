@@ -4,6 +4,7 @@ gives its room back.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from dagnb.errors import RunMissingError, StorageFullError, StorageLimitError
-from dagnb.protocol.messages import Commit, Record, RunState
+from dagnb.protocol.messages import Address, Commit, Record, RunState
 from dagnb.storage.interface import CHUNK_BYTES
 from dagnb.storage.keys import run_prefix
 from dagnb.storage.redis import RedisStore
@@ -186,6 +187,164 @@ async def test_the_cure_for_a_full_store_works(little_room: str) -> None:
         assert await store.share({"h3": b"3" * 25 * MB}, run="next", ttl_s=60) == 25 * MB
         assert await store.content(["h1", "h3"]) == [None, b"3" * 25 * MB]
         await store.forget("next")
+
+
+async def over(store: RedisStore, run: str, contents: dict[str, bytes], result: bytes) -> Address:
+    """A run of one task that has ended; the address of its result."""
+    await store.share(contents, run=run, ttl_s=60)
+    await store.submit(chain(1, run=run))
+    await store.register(run, "i1", lease_s=LEASE_S)
+    address = await store.store(run, 0, "t", result, is_sink=True)
+    await store.complete(run, "i1", [Commit(task=0, address=address)])
+    return address
+
+
+async def test_a_full_store_gives_up_the_content_of_runs_that_are_over_the_oldest_first(
+    little_room: str,
+) -> None:
+    """40 MB of content and 3 MB of a result, then 8 MB more, and 12 MB, on 52 MB."""
+    async with opened(little_room) as store:
+        address = await over(store, "oldest", {"h0": b"0" * 10 * MB}, b"result" * 500_000)
+        await store.share({"h1": b"1" * 10 * MB}, run="running", ttl_s=60)
+        await store.submit(chain(1, run="running"))
+        await over(store, "older", {"h2": b"2" * 10 * MB}, b"small")
+        await over(store, "old", {"h3": b"3" * 10 * MB}, b"small")
+
+        async def there() -> list[bytes | None]:
+            contents = await store.content([f"h{i}" for i in range(6)])
+            return [content and content[:1] for content in contents]
+
+        assert await store.share({"h4": b"4" * 8 * MB}, run="next", ttl_s=60) == 8 * MB
+        assert await there() == [None, b"1", b"2", b"3", b"4", None]
+        assert await store.share({"h5": b"5" * 12 * MB}, run="next", ttl_s=60) == 12 * MB
+        assert await there() == [None, b"1", None, None, b"4", b"5"]
+
+        assert (await store.observe("oldest")).results == {0: address}
+        assert await store.fetch("oldest", [(0, address)], is_sink=True) == [b"result" * 500_000]
+        await store.submit(chain(1, run="next"))
+
+
+async def test_a_full_store_keeps_content_that_a_run_which_goes_on_uses_too(
+    little_room: str,
+) -> None:
+    async with opened(little_room) as store:
+        both = {"h": b"x" * 30 * MB}
+        await over(store, "old", both, b"result")
+        await store.share(both, run="running", ttl_s=60)
+        await store.submit(chain(1, run="running"))
+
+        with pytest.raises(StorageFullError):
+            await store.share({"g": b"y" * 25 * MB}, run="next", ttl_s=60)
+
+        assert await store.content(["h"]) == [both["h"]]
+        await store.forget("next")
+
+
+async def test_nothing_is_given_up_for_what_no_store_of_this_size_could_hold(
+    little_room: str,
+) -> None:
+    async with opened(little_room) as store:
+        await over(store, "old", {"h": b"x" * 10 * MB}, b"result")
+
+        with pytest.raises(StorageFullError, match="60000000 bytes were refused"):
+            await store.share({"g": bytes(60 * MB)}, run="next", ttl_s=60)
+
+        assert await store.content(["h"]) == [b"x" * 10 * MB]
+        await store.forget("next")
+
+
+async def test_records_and_results_find_room_as_well(little_room: str) -> None:
+    async with opened(little_room) as store:
+        await over(store, "old", {"h0": b"0" * 25 * MB}, b"small")
+        await over(store, "older", {"h1": b"1" * 15 * MB}, b"small")
+        large = replace(Record.unpack(chain(1).records[0]), body=bytes(15 * MB)).pack()
+        await store.submit(replace(chain(1), records=(large,)))
+        await store.register("run", "i1", lease_s=LEASE_S)
+
+        address = await store.store("run", 0, "t", b"r" * 20 * MB, is_sink=True)
+        await store.complete("run", "i1", [Commit(task=0, address=address)])
+
+        assert await store.content(["h0", "h1"]) == [None, None]
+        assert await store.fetch("run", [(0, address)], is_sink=True) == [b"r" * 20 * MB]
+
+
+async def test_making_room_costs_few_round_trips_however_many_runs_are_over(
+    little_room: str,
+) -> None:
+    """Ask the memory, list the runs, look at them, evict from 1, 2, 4, 8 and 16: eight."""
+    async with opened(little_room) as store:
+        for i in range(31):
+            await over(store, f"run{i}", {f"h{i}": bytes([i]) * MB}, b"small")
+        before = store.round_trips
+
+        assert await store.link._freed_bytes(50 * MB) > 30 * MB
+
+        assert store.round_trips - before == 8
+        assert await store.content([f"h{i}" for i in range(31)]) == [None] * 31
+
+
+@pytest.mark.parametrize("is_over", [False, True], ids=["nothing to give up", "room is made"])
+async def test_a_client_s_loop_goes_on_while_60_mb_travel_to_a_full_store(is_over: bool) -> None:
+    """The loop turns during each request, and no request holds more than a window of bytes."""
+    with own_server("--maxmemory", "80mb") as url:
+        turns = TurnCount()
+        link = CountedLink(url, turns)
+        store = RedisStore(link, NAMESPACE)
+        full = {"h": bytes(60 * MB)}
+        await over(store, "old", full, b"small")
+        if not is_over:
+            await store.share(full, run="running", ttl_s=60)
+        del link.requests[:]
+
+        async with turns:
+            sharing = store.share({"g": b"1" * 60 * MB}, run="next", ttl_s=60)
+            if is_over:
+                assert await sharing == 60 * MB
+            else:
+                with pytest.raises(StorageFullError):
+                    await sharing
+        await store.close()
+
+    assert min(n_turns for n_turns, _ in link.requests) > 0
+    assert max(n_bytes for _, n_bytes in link.requests) <= WINDOW_BYTES
+    assert sum(n_bytes for _, n_bytes in link.requests) >= (60 * MB if is_over else CHUNK_BYTES)
+
+
+class TurnCount:
+    """Counts the turns of the running loop within its block."""
+
+    n = 0
+
+    async def __aenter__(self) -> TurnCount:
+        self._counting = asyncio.create_task(self._count())
+        await asyncio.sleep(0)
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        self._counting.cancel()
+
+    async def _count(self) -> None:
+        while True:
+            self.n += 1
+            await asyncio.sleep(0)
+
+
+class CountedLink(RedisConnection):
+    """Notes for each request of several commands the turns of the loop meanwhile, and its bytes."""
+
+    def __init__(self, url: str, turns: TurnCount) -> None:
+        super().__init__(url, patience_s=5.0)
+        self.turns = turns
+        self.requests: list[tuple[int, int]] = []
+
+    async def ask(self, commands: Any, **options: Any) -> Any:
+        n_before, n_bytes = self.turns.n, 0
+        for command in commands:
+            n_bytes += sum(len(word) for word in command if isinstance(word, bytes | memoryview))
+        try:
+            return await super().ask(commands, **options)
+        finally:
+            self.requests.append((self.turns.n - n_before, n_bytes))
 
 
 async def test_a_result_that_finds_no_room_leaves_no_chunk_behind(little_room: str) -> None:

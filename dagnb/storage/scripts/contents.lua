@@ -38,8 +38,8 @@ local function renew_contents(c)
   call('PEXPIRE', list, ttl_of(c), 'GT')
 end
 
--- Remove the run from the users of its contents, and unlink contents without users. Returns how
--- many.
+-- Remove the run from the users of its contents. Returns the keys of contents that have no user
+-- any more, to be deleted in the same step.
 local function leave_contents(p, at)
   local namespace, run = names_of(p)
   local unused = {}
@@ -52,7 +52,7 @@ local function leave_contents(p, at)
       unused[#unused + 1] = key
     end
   end
-  return count_keys('UNLINK', unused)
+  return unused
 end
 
 ---- functions on content --------------------------------------------------------------------------
