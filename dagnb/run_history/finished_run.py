@@ -20,7 +20,8 @@ from dagnb.protocol.naming import KnownRun, newest_first
 from dagnb.protocol.run_description import RunDescription
 from dagnb.run_history.history import RUNS, History, HistoryEntry
 from dagnb.storage.interface import RunLine, Store
-from dagnb.trace.trace import Span, Trace, is_last, unpacked
+from dagnb.trace.chunk import is_last, unpacked
+from dagnb.trace.trace import Span, Trace
 
 if TYPE_CHECKING:
     # It loads sqlite, which hosts need only when a run is over.

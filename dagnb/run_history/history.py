@@ -30,9 +30,10 @@ from dagnb.protocol.messages import RunState
 from dagnb.protocol.run_description import RunDescription
 from dagnb.run_history.database import forget, opened
 from dagnb.storage.home import data_directory
+from dagnb.trace.chunk import packed, unpacked
 from dagnb.trace.sample import Sample, samples
 from dagnb.trace.starts import worker_starts
-from dagnb.trace.trace import STARTING, Phase, Trace, packed, unpacked
+from dagnb.trace.trace import STARTING, Phase, Trace
 
 T = TypeVar("T")
 

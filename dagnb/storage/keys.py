@@ -22,7 +22,7 @@ All keys of a run share one hash tag, so one cluster slot.
 | `x`      | hash   | pull, complete    | instance -> running tasks, comma-separated |
 | `err`    | hash   | fail, dead, reap  | "position:attempt" -> JSON |
 | `ev`     | stream | every step        | events of one step each, about the last 20,000 |
-| `sp`     | list   | complete, record  | chunks of spans |
+| `sp`     | list   | complete, record  | chunks of spans, see dagnb.trace.chunk |
 | `log`    | hash   | complete, fail    | position -> its output, shortened |
 | `v`, `z` | hash   | complete, put     | "position:token" -> small result; `z` those of sinks |
 | `b:...`  | string | plain SET         | chunk `b:<position>:<token>:<i>` of a large result |
