@@ -7,7 +7,7 @@ All keys of a run share one hash tag, so one cluster slot.
 | `m`      | hash   | submit, every step | state, times, counters, meta, sinks; queues, see below |
 | `s`      | string | every step        | one byte a task: its state |
 | `e`      | string | complete, lost    | bitmap, one bit an edge to a task with several inputs |
-| `n`      | hash   | `records`         | position -> packed Record |
+| `n`      | hash   | `records`         | packed Records in blocks, see scripts/values.lua |
 | `r`      | hash   | complete          | position -> letter of its hash, `v` or `z`; then Address |
 | `a`      | hash   | fail, dead, reap  | position -> "exceptions,crashes,losses" |
 | `y`      | string | readying steps    | 8 bytes a task: moment when ready, big-endian double |

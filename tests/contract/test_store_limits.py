@@ -14,15 +14,20 @@ from typing import Any
 
 import pytest
 
-from dagnb.errors import RunMissingError, StorageFullError, StorageLimitError
+from dagnb.errors import (
+    RunMissingError,
+    StorageFullError,
+    StorageLimitError,
+    StorageUnavailableError,
+)
 from dagnb.protocol.messages import Address, Commit, Record, RunState
 from dagnb.storage.interface import CHUNK_BYTES
 from dagnb.storage.keys import run_prefix
-from dagnb.storage.redis import RedisStore
+from dagnb.storage.redis import RedisStore, pack_submission
 from dagnb.storage.redis_blobs import WINDOW_BYTES
 from dagnb.storage.redis_link import RedisConnection
 from dagnb.testing.content_laws import patterned
-from dagnb.testing.step_laws import LEASE_S, chain, run_of
+from dagnb.testing.step_laws import LEASE_S, chain, run_of, small
 from dagnb.units import MIB
 from tests.conftest import own_server
 
@@ -112,6 +117,42 @@ async def test_records_travel_in_portions_of_16_mb(small_pieces: str) -> None:
         assert store.round_trips - before == 3 + 2
         reply = await store.register("run", "i1", lease_s=LEASE_S)
         assert reply.offers[0].record == records[0]
+
+
+async def test_records_of_all_sizes_come_back_and_are_counted(small_pieces: str) -> None:
+    """Blocks of records are cut by round trips, hold gaps where a record is large, and end early."""
+    sizes = [(3, 900, 1_100, 500_000, 40)[i % 5] for i in range(171)]
+    plain = run_of([()] * len(sizes))
+    records = []
+    for i, (packed, size) in enumerate(zip(plain.records, sizes, strict=True)):
+        body = bytes([i]) * size
+        records.append(replace(Record.unpack(packed), body=body).pack())
+    assert sum(map(len, records)) > WINDOW_BYTES
+    async with opened(small_pieces) as store:
+        await store.submit(replace(plain, records=tuple(records)))
+
+        reply, offered = await store.register("run", "i1", lease_s=LEASE_S, want=len(sizes)), {}
+        while reply.offers:
+            offered |= {offer.task: offer.record for offer in reply.offers}
+            commits = [small(offer) for offer in reply.offers]
+            reply = await store.complete("run", "i1", commits, want=len(sizes))
+
+        assert offered == dict(enumerate(records))
+
+
+async def test_a_run_without_all_its_records_is_refused(small_pieces: str) -> None:
+    async with opened(small_pieces) as store:
+        submission = run_of([()] * 40)
+        prefix = run_prefix(NAMESPACE, "run")
+        for first, end in ((0, 16), (17, 40)):  # that of task 16 is missing
+            records = submission.records[first:end]
+            await store.link.call("records", prefix, 60_000, first, *records)
+
+        with pytest.raises(StorageUnavailableError, match="NORECORDS"):
+            await store.link.call("submit", prefix, pack_submission(submission))
+
+        await store.submit(submission)
+        assert (await store.observe("run")).state is RunState.RUNNING
 
 
 async def test_what_cannot_be_cut_is_refused_with_its_size_and_the_limit_of_the_server(

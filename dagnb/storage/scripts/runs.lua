@@ -13,12 +13,7 @@ do
     if call('EXISTS', keys[1] .. 'm') == 1 then
       return 0
     end
-    local list, first = {}, tonumber(args[5])
-    for i = 6, #args do
-      list[#list + 1] = id(first + i - 6)
-      list[#list + 1] = args[i]
-    end
-    in_portions('HSET', keys[1] .. 'n', list)
+    write_records(keys[1], tonumber(args[5]), args, 6)
     call('PEXPIRE', keys[1] .. 'n', args[4])
     return #args - 5
   end
@@ -83,7 +78,7 @@ do
       return known
     end
     local s = cmsgpack.unpack(args[4])
-    if call('HLEN', p .. 'n') ~= s.n_tasks then
+    if count_records(p, s.n_tasks) ~= s.n_tasks then
       return redis.error_reply('NORECORDS the records of the run are incomplete')
     end
     local at = moment(args[1])
