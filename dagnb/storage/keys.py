@@ -39,11 +39,11 @@ highest member. `inv` and `spawn` are those of kind ''; every other kind has its
 end of the run `k` is deleted. `end` is a channel: a message when the run is over.
 
 Beside the runs there are `dagnb:runs` (zset: run by the moment until which it surely lives) and
-content that runs share. `dagnb:contents` (zset) lists it by the moment until which it surely stays.
-`dagnb:p:<hash>` (hash) holds pieces of it by number, and `n`, its size, as
-soon as it is whole. `dagnb:u:<hash>` (zset) holds its users: runs by the moment until which they
-surely use it. Both live as long as the user that lives longest: the step that renews the keys of a
-run renews them.
+content that runs share, listed in the set `dagnb:contents`. `dagnb:p:{<hash>}` (hash) holds pieces
+of it by number, and `n`, its size, as soon as it is whole. `dagnb:p:{<hash>}:u` (zset) holds its
+users: runs by the moment until which they surely use it. Both live as long as the user that lives
+longest: heartbeats that renew the keys of a run renew them. Each content has a cluster slot of its
+own, so it is reached by other calls than the run.
 
 A key is made with its time to live in the same step; heartbeats renew them all. Redis deletes an
 empty collection, and its time to live with it. So some hashes keep a field '', and the others get
@@ -60,7 +60,7 @@ def run_prefix(namespace: str, run: str) -> str:
 
 def content_key(namespace: str, content_hash: str) -> str:
     """Returns the key of shared content."""
-    return f"{namespace}:p:{content_hash}"
+    return f"{namespace}:p:{{{content_hash}}}"
 
 
 def index_key(namespace: str) -> str:

@@ -64,7 +64,7 @@ class RedisStore:
         self.namespace = namespace
         self.blobs = RedisBlobs(link, namespace)
         self._index = index_key(namespace)
-        link.make_room = partial(make_room, link, namespace)
+        link.make_room = partial(make_room, self.blobs)
 
     @classmethod
     async def open(
@@ -234,13 +234,14 @@ class RedisStore:
     ) -> dict[str, Status]:
         """See Coordinator.heartbeat."""
         touched, *pulses = await self._step("heartbeat", run, lease_s, *instances)
-        # The step renewed the keys of the run; the list of runs has another cluster slot, so it
-        # is written apart.
+        # The step renewed the keys of the run; the list of runs and contents have other cluster
+        # slots, so they are written apart.
         if touched:
             clock, ttl_ms = await self.link.ask(
                 [("TIME",), ("HGET", self._prefix(run) + "m", "ttl_ms")]
             )
             await self._list(run, moment_of(clock), float(ttl_ms or 0) / 1000)
+            await self.blobs.renew(run, int(ttl_ms or 0))
         return {
             instance: Status(pulse.decode())
             for instance, pulse in zip(instances, pulses, strict=True)
@@ -274,7 +275,8 @@ class RedisStore:
         # A step of its own: sleepers are woken by keys that must outlive the step.
         with suppress(RunMissingError):
             await self.cancel(run, "forgotten")
-        n_keys = int(await self._step("forget", run))
+        n_keys = len(await self.blobs.leave(await self.blobs.uses_of(run)))
+        n_keys += int(await self._step("forget", run))
         # Chunks of attempts that were never committed are known to no key.
         strays = await self.link.scan(self._prefix(run))
         for begin in range(0, len(strays), 1000):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from dagnb.protocol.usage import RunParts, StoreUsage, usage_of
 from dagnb.storage.keys import content_key, contents_key, index_key, run_prefix
+from dagnb.storage.redis_blobs import RedisBlobs
 from dagnb.storage.redis_link import RedisConnection
 from dagnb.storage.redis_transport import Command
 
@@ -23,7 +24,7 @@ async def read_usage(link: RedisConnection, namespace: str) -> StoreUsage:
     """See Store.usage. Three round trips, and one more for each _ASKS runs and contents."""
     names, hashes = await link.ask([
         ("ZRANGE", index_key(namespace), 0, -1),
-        ("ZRANGE", contents_key(namespace), 0, -1),
+        ("SMEMBERS", contents_key(namespace)),
     ])  # fmt: skip
     memory = await link.memory()
     looks: list[Command] = [
@@ -54,12 +55,12 @@ async def read_usage(link: RedisConnection, namespace: str) -> StoreUsage:
     return usage_of(runs, contents, used_bytes=used_bytes, limit_bytes=limit_bytes or None)
 
 
-async def make_room(link: RedisConnection, namespace: str, n_bytes: int) -> int:
+async def make_room(blobs: RedisBlobs, n_bytes: int) -> int:
     """Evict from runs that are over until a value of so many bytes fits. Returns bytes freed.
 
-    Evicts nothing for a value that is larger than the server's memory. Each round trip evicts from
-    twice as many runs as the one before.
+    Evicts nothing for a value that is larger than the server's memory.
     """
+    link, namespace = blobs.link, blobs.namespace
     used_bytes, limit_bytes = await link.memory() or (0, 0)
     if limit_bytes:
         if n_bytes > limit_bytes:
@@ -70,7 +71,11 @@ async def make_room(link: RedisConnection, namespace: str, n_bytes: int) -> int:
     while begin < len(over) and freed < n_bytes:
         portion = over[begin : begin + n_runs]
         commands = [link.step("evict", run_prefix(namespace, run)) for run in portion]
-        freed += sum(await link.ask(commands))
+        uses: list[tuple[str, str]] = []
+        for run, (n_freed, names) in zip(portion, await link.ask(commands), strict=True):
+            freed += n_freed
+            uses += [(run, name.decode()) for name in names]
+        freed += sum(await blobs.leave(uses, at_once=True))
         begin, n_runs = begin + n_runs, 2 * n_runs
     return freed
 

@@ -8,11 +8,14 @@ import asyncio
 import contextlib
 import random
 import re
+import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import redis
 
 from dagnb.errors import (
     RunMissingError,
@@ -22,14 +25,16 @@ from dagnb.errors import (
 )
 from dagnb.protocol.messages import Address, Commit, Record, RunState
 from dagnb.storage.interface import CHUNK_BYTES
-from dagnb.storage.keys import run_prefix
+from dagnb.storage.keys import content_key, run_prefix
 from dagnb.storage.redis import RedisStore, pack_submission
 from dagnb.storage.redis_blobs import WINDOW_BYTES
 from dagnb.storage.redis_link import RedisConnection
+from dagnb.storage.redis_room import make_room
 from dagnb.testing.content_laws import patterned
 from dagnb.testing.step_laws import LEASE_S, chain, run_of, small
 from dagnb.units import MIB
 from tests.conftest import own_server
+from tests.services.mirror import SteeredLink
 
 pytestmark = pytest.mark.redis
 
@@ -79,7 +84,12 @@ class InterruptedLink(RedisConnection):
 
 def is_second_window(command: Sequence[Any]) -> bool:
     """Whether it brings the first piece that did not fit in the round trip before."""
-    return bool(command[0] == "FCALL" and command[9] == WINDOW_BYTES // CHUNK_BYTES)
+    return is_piece(command) and command[9] == WINDOW_BYTES // CHUNK_BYTES
+
+
+def is_piece(command: Sequence[Any]) -> bool:
+    """Whether it brings a piece of content."""
+    return command[0] == "FCALL" and command[1].endswith("_bring")
 
 
 # ---- in pieces ----
@@ -315,7 +325,9 @@ async def test_records_and_results_find_room_as_well(little_room: str) -> None:
 async def test_making_room_costs_few_round_trips_however_many_runs_are_over(
     little_room: str,
 ) -> None:
-    """Ask the memory, list the runs, look at them, evict from 1, 2, 4, 8 and 16: eight."""
+    """Ask the memory, list the runs, look at them: three. Evict from 1, 2, 4, 8 and 16: three each,
+    for the runs, their contents and the list of contents.
+    """
     async with opened(little_room) as store:
         for i in range(31):
             await over(store, f"run{i}", {f"h{i}": bytes([i]) * MB}, b"small")
@@ -323,7 +335,7 @@ async def test_making_room_costs_few_round_trips_however_many_runs_are_over(
 
         assert await store.link._freed_bytes(50 * MB) > 30 * MB
 
-        assert store.round_trips - before == 8
+        assert store.round_trips - before == 3 + 5 * 3
         assert await store.content([f"h{i}" for i in range(31)]) == [None] * 31
 
 
@@ -431,7 +443,7 @@ async def test_content_of_a_run_that_is_forgotten_while_it_travels_is_refused(
 ) -> None:
     link = InterruptedLink(small_pieces)
     store = RedisStore(link, NAMESPACE)
-    link.at, link.act = lambda command: command[0] == "FCALL", lambda: store.forget("run")
+    link.at, link.act = is_piece, lambda: store.forget("run")
 
     with pytest.raises(RunMissingError):
         await store.share({"h": b"x" * 3 * MB}, run="run", ttl_s=60)
@@ -483,7 +495,7 @@ async def test_content_that_another_run_brings_at_the_same_time_is_whole_when_on
 async def test_torn_content_is_missing_content(small_pieces: str) -> None:
     async with opened(small_pieces) as store:
         await store.share({"h": patterned(3 * CHUNK_BYTES)}, run="run", ttl_s=60)
-        await store.link.ask([("HDEL", f"{NAMESPACE}:p:h", 1)])
+        await store.link.ask([("HDEL", content_key(NAMESPACE, "h"), 1)])
 
         assert await store.content(["h"]) == [None]
         await store.forget("run")
@@ -495,7 +507,7 @@ async def test_pieces_that_vanish_while_others_come_make_no_whole(small_pieces: 
     store = RedisStore(link, NAMESPACE)
 
     async def evict() -> None:
-        await link.ask([("DEL", f"{NAMESPACE}:p:h")])
+        await link.ask([("DEL", content_key(NAMESPACE, "h"))])
 
     link.at, link.act = is_second_window, evict
     await store.share({"h": patterned(20 * CHUNK_BYTES)}, run="run", ttl_s=60)
@@ -534,9 +546,10 @@ async def test_content_costs_one_round_trip_where_it_is_there_and_one_more_for_1
             await store.forget(run)
 
 
-async def test_what_a_run_uses_costs_no_round_trip_when_it_is_submitted_worked_for_or_forgotten(
+async def test_what_a_run_uses_costs_no_round_trip_before_it_is_forgotten_and_then_two(
     small_pieces: str,
 ) -> None:
+    """The contents lose their user, and the list of contents those that have none any more."""
     async with opened(small_pieces) as store:
         costs = {}
         for contents in ({}, {f"h{i}": bytes([i]) for i in range(100)}):
@@ -548,7 +561,7 @@ async def test_what_a_run_uses_costs_no_round_trip_when_it_is_submitted_worked_f
             await store.forget("run")
             costs[len(contents)] = store.round_trips - before
 
-        assert costs[100] == costs[0]
+        assert costs[100] == costs[0] + 2
 
 
 async def test_what_a_store_holds_costs_three_round_trips_for_a_thousand_runs_and_contents(
@@ -567,3 +580,49 @@ async def test_what_a_store_holds_costs_three_round_trips_for_a_thousand_runs_an
 
         assert trips == [3, 4]
         assert len(usage.runs) == 6
+
+
+# ---- a cluster ----
+
+
+@pytest.fixture
+def cluster_of_one() -> Iterator[str]:
+    """URL of a server that refuses calls whose keys have several slots, as a cluster does."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        # The servers of a cluster talk to each other at the port 10,000 above.
+        port = 10_000 + probe.getsockname()[1] % 20_000
+    options = ("--cluster-enabled", "yes", "--bind", "127.0.0.1", "--port", str(port))
+    with own_server(*options) as url, redis.Redis.from_url(url) as server:
+        server.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        until = time.monotonic() + 30
+        while b"cluster_state:ok" not in server.execute_command("CLUSTER", "INFO"):
+            assert time.monotonic() < until
+        yield url
+
+
+async def test_no_call_reaches_keys_of_two_slots_of_a_cluster(cluster_of_one: str) -> None:
+    link = SteeredLink(cluster_of_one, patience_s=5.0)
+    store = RedisStore(link, NAMESPACE)
+    link.now = time.time()
+    large = patterned(3 * CHUNK_BYTES)
+    contents = {"large": large, "small": b"small"}
+    for run in ("one", "two"):
+        await store.share(contents, run=run, ttl_s=60)
+        await store.submit(chain(1, run=run, ttl_s=60.0))
+        await store.register(run, "i1", lease_s=600)
+    link.now += 40
+    await store.heartbeat("one", ["i1"], lease_s=600)
+    address = await store.store("two", 0, "t", large, is_sink=True)
+    await store.complete("two", "i1", [Commit(task=0, address=address)])
+
+    assert await store.content(["small", "large"]) == [b"small", large]
+    assert (await store.usage()).shared_bytes > len(large)
+    assert await store.forget("one") > 0
+    assert await store.content(["small", "large"]) == [b"small", large]
+    assert await make_room(store.blobs, 1) > len(large)
+    assert await store.content(["small", "large"]) == [None, None]
+    assert (await store.observe("two")).state is RunState.OK
+    assert await store.forget("two") > 0
+    assert await link.scan("") == []
+    await store.close()

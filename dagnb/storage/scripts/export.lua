@@ -15,7 +15,10 @@ end
 
 export('use', use, 'allow-oom')
 export('bring', bring)
-export('contents', contents, 'no-writes')
+export('note', note, 'allow-oom')
+export('renew', renew, 'allow-oom')
+export('leave', leave, 'allow-oom')
+export('content', content, 'no-writes')
 export('records', put_records)
 export('submit', submit)
 export('put', step(put))

@@ -238,28 +238,27 @@ do
     return { n_small + bytes_of(chunks_of(c)), n_records, call('SMEMBERS', c.p .. 'use') }
   end
 
-  -- Unlink every known key of the run, and content that no other run uses. Chunks that were never
-  -- committed are listed in no key; they expire. Returns the number of keys.
-  function forget(keys, args)
-    local n_contents = count_keys('UNLINK', leave_contents(keys[1], moment(args[1])))
+  -- Unlink every known key of the run. Chunks that were never committed are listed in no key; they
+  -- expire. Returns the number of keys.
+  function forget(keys)
     local c = { p = keys[1], kinds = call('HGET', keys[1] .. 'm', 'kinds') }
-    return n_contents + count_keys('UNLINK', chunks_of(c)) + count_keys('UNLINK', small_keys(c))
+    return count_keys('UNLINK', chunks_of(c)) + count_keys('UNLINK', small_keys(c))
   end
 
-  -- Delete what a run that is over needs no more: the records of its tasks, and content that no
-  -- other run uses. Results, errors, output and spans stay. Returns the bytes that this frees.
+  -- Delete what a run that is over needs no more: the records of its tasks. Results, errors, output
+  -- and spans stay. Returns the bytes that this frees, and the hashes of content that it used.
   function evict(keys, args)
     local c = open(keys[1], args)
     if not c or c.state == 'running' then
-      return 0
+      return { 0, {} }
     end
-    local list = leave_contents(c.p, c.at)
+    local list, hashes = {}, call('SMEMBERS', c.p .. 'use')
     for _, name in ipairs(NEEDED_TO_RUN) do
       list[#list + 1] = c.p .. name
     end
     local n_bytes = bytes_of(list)
     -- Not UNLINK, which frees large keys later: the caller waits for this room.
     count_keys('DEL', list)
-    return n_bytes
+    return { n_bytes, hashes }
   end
 end
