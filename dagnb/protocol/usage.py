@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
+from dagnb.graph.brief import brief
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunUsage:
@@ -46,6 +48,8 @@ class StoreUsage:
     shared_bytes: int
     unused_bytes: int
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunParts:
@@ -54,6 +58,8 @@ class RunParts:
     result_bytes: int
     record_bytes: int
     contents: Set[str]
+
+    __repr__ = brief
 
 
 def usage_of(

@@ -1,9 +1,9 @@
-"""The room on a Redis server: what takes it up.
+"""The room on a Redis server: what takes it up, and what is deleted when there is none.
 
-round trip    asks
-1             the list of runs, the list of contents
-2             the memory of the server; INFO may be forbidden, so it is asked apart
-3, ...        each run and each content, _ASKS at a time
+A server that is full refuses values. Then runs that are over give up what only a running run needs:
+their functions, sources and large arguments, and the records of their tasks; the run that ended
+first gives up first. Their results, errors, output and traces stay for their time to live, and
+a run that goes on loses nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ _ASKS = 1000
 
 
 async def read_usage(link: RedisConnection, namespace: str) -> StoreUsage:
-    """See Store.usage. Three round trips, and one more for each _ASKS runs and contents."""
+    """See Store.usage. Two round trips, and one for each _ASKS runs and contents.
+
+    The memory of the server is asked apart, because INFO may be forbidden.
+    """
     names, hashes = await link.ask([
         ("ZRANGE", index_key(namespace), 0, -1),
         ("SMEMBERS", contents_key(namespace)),
@@ -58,7 +61,8 @@ async def read_usage(link: RedisConnection, namespace: str) -> StoreUsage:
 async def make_room(blobs: RedisBlobs, n_bytes: int) -> int:
     """Evict from runs that are over until a value of so many bytes fits. Returns bytes freed.
 
-    Evicts nothing for a value that is larger than the server's memory.
+    Evicts nothing for a value that is larger than the server's memory. Three round trips, and up to
+    three for each portion of runs, which is twice as large as the one before.
     """
     link, namespace = blobs.link, blobs.namespace
     used_bytes, limit_bytes = await link.memory() or (0, 0)
