@@ -41,7 +41,9 @@ def runs(options: argparse.Namespace) -> int:
         )
     usage = session.usage(session.settings(store=options.store, workers=options.workers))
     print(_sizes_text(lines, usage) if lines else "No runs.")
-    print(usage_text(usage))
+    # Without runs there is nothing to tell, unless a client died before it submitted one.
+    if lines or usage.unused_bytes:
+        print(usage_text(usage))
     return 0
 
 

@@ -21,6 +21,7 @@ from dagnb.cli import main
 from dagnb.errors import TaskFailedError
 from dagnb.handle import Run
 from dagnb.protocol.launcher import WorkerSlot
+from dagnb.storage.open import MEMORY_URL
 from dagnb.trace.trace import Trace
 from dagnb.views import worker_slots
 
@@ -144,13 +145,19 @@ def test_runs_shows_below_the_list_what_the_store_holds_of_each_and_in_all(
     assert re.match(r"The store uses \d.* without a limit\. It holds \d+ runs: ", total)
 
 
-def test_runs_says_what_the_store_holds_when_there_are_no_runs(said: Callable[..., str]) -> None:
+def test_runs_says_what_clients_left_that_died_before_they_submitted_a_run(
+    said: Callable[..., str],
+) -> None:
     said("forget", *HERE, "--all")
+    assert said("runs", *HERE) == "No runs.\n"
+    store = session.wait(session.reopened(session.terms_of(MEMORY_URL)))
+    session.wait(store.share({"h": bytes(5_000)}, run="never submitted", ttl_s=60))
 
     listed, total = said("runs", *HERE).splitlines()
 
     assert listed == "No runs."
-    assert "It holds 0 runs: 0 B of results" in total
+    assert total.endswith("; 5 kB of code and inputs belong to no run listed.")
+    session.wait(store.forget("never submitted"))
 
 
 def test_a_run_is_found_by_id_by_its_beginning_in_any_case_and_as_last(
