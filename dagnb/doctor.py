@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import math
 import os
 import platform
 import shutil
@@ -26,10 +27,12 @@ from packaging.version import Version
 
 from dagnb import registry, session
 from dagnb.errors import ConfigError, StorageError, UnknownNameError
-from dagnb.storage.embedded import find_server
+from dagnb.protocol.usage import StoreUsage
+from dagnb.storage.embedded import find_server, running_server
 from dagnb.storage.home import runtime_directory, state_directory
 from dagnb.storage.open import without_secrets
 from dagnb.views import layout
+from dagnb.views.store_usage import usage_text
 from dagnb.views.wording import bytes_text, counted
 
 OLDEST_PYTHON = (3, 11)
@@ -44,6 +47,9 @@ VARIABLES = {
 
 _DOCKER_SOCKET = Path("/var/run/docker.sock")
 _ANSWER_S = 2.0
+
+# Part of its room from which on a store counts as nearly full.
+_NEARLY_FULL = 0.9
 
 
 class Health(StrEnum):
@@ -176,16 +182,38 @@ def _store(environ: Mapping[str, str]) -> Finding:
     except ConfigError as error:
         return Finding(name="store", health=Health.MISSING, detail="no server", cure=str(error))
     detail = f"embedded server: {program} ({_version(program)})"
-    return Finding(name="store", health=Health.OK, detail=detail)
+    try:
+        # It is only read: a client that wants it would start an agent for it.
+        server = running_server(runtime_directory(environ))
+        if server is None:
+            detail += "; it does not run, the first run starts it"
+            return Finding(name="store", health=Health.OK, detail=detail)
+        usage = session.wait(_usage_at(session.terms_of(server.url, environ)))
+    except (ConfigError, OSError, StorageError) as error:
+        return Finding(name="store", health=Health.WARNING, detail=detail, cure=str(error))
+    return _answering(detail, usage)
 
 
 def _given_store(url: str, environ: Mapping[str, str]) -> Finding:
     try:
-        session.wait(session.reopened(session.terms_of(url, environ)))
+        usage = session.wait(_usage_at(session.terms_of(url, environ)))
     except (ConfigError, StorageError) as error:
         detail = f"{without_secrets(url)} ({session.STORE_VARIABLE}) cannot be used"
         return Finding(name="store", health=Health.MISSING, detail=detail, cure=str(error))
-    return Finding(name="store", health=Health.OK, detail=f"{without_secrets(url)} answers")
+    return _answering(f"{without_secrets(url)} answers", usage)
+
+
+async def _usage_at(terms: session.Redis) -> StoreUsage:
+    return await (await session.reopened(terms)).usage()
+
+
+def _answering(detail: str, usage: StoreUsage) -> Finding:
+    """Warns of a store that is nearly full."""
+    detail = f"{detail}. {usage_text(usage)}"
+    if (usage.used_bytes or 0) <= _NEARLY_FULL * (usage.limit_bytes or math.inf):
+        return Finding(name="store", health=Health.OK, detail=detail)
+    cure = "Forget runs with `dagnb forget RUN`; `dagnb runs` lists their sizes."
+    return Finding(name="store", health=Health.WARNING, detail=detail, cure=cure)
 
 
 def _version(program: Path) -> str:

@@ -50,7 +50,8 @@ from dagnb.protocol.run_description import RunDescription, check_python, counts,
 from dagnb.run_history.history import History, record_finished
 from dagnb.storage.interface import Store
 from dagnb.storage.open import MEMORY_URL
-from dagnb.trace.trace import Phase, Span, Trace, is_last, packed, unpacked
+from dagnb.trace.chunk import is_last, packed, unpacked
+from dagnb.trace.trace import Phase, Span, Trace
 from dagnb.views import snapshot, view
 from dagnb.views.report import report_html
 from dagnb.views.snapshot import Snapshot

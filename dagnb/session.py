@@ -28,6 +28,7 @@ from dagnb import registry
 from dagnb.errors import ConfigError
 from dagnb.planning.planner import Planner
 from dagnb.protocol.launcher import Launcher
+from dagnb.protocol.usage import StoreUsage
 from dagnb.storage.home import signing_key
 from dagnb.storage.interface import Store
 from dagnb.storage.open import MEMORY_URL, open_store
@@ -391,6 +392,19 @@ def _is_on(variable: str, environ: Mapping[str, str]) -> bool:
     if value in _OFF:
         return False
     raise ConfigError(f"{variable}={value!r}: must be 1 or 0.")
+
+
+def usage(chosen: Settings) -> StoreUsage:
+    """Returns the bytes that the store holds, in all and of each run.
+
+    Raises StorageError, LaunchError.
+    """
+
+    async def read() -> StoreUsage:
+        store, _ = await store_for(chosen, chosen.launcher())
+        return await store.usage()
+
+    return wait(read())
 
 
 def _close_stores() -> None:

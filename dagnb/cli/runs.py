@@ -9,17 +9,20 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from dagnb import client
+from dagnb import client, session
 from dagnb.errors import ConfigError, UnknownNameError
 from dagnb.handle import Run
 from dagnb.protocol.messages import RunState, TaskState
 from dagnb.protocol.naming import Purpose, find_task
+from dagnb.protocol.usage import StoreUsage
 from dagnb.storage.home import write_output
 from dagnb.storage.interface import RunLine
 from dagnb.views.errors import errors_text
 from dagnb.views.markup import plain, shortened
+from dagnb.views.store_usage import USAGE_HEADS, usage_cells, usage_text
 from dagnb.views.text import counts_text, trace_text
 from dagnb.views.wording import counted, moment_text, seconds_text
+from dagnb.views.worker_slots import lines as table_lines
 
 _NAME = 40
 """Characters of a run's name that lists show."""
@@ -36,9 +39,19 @@ def runs(options: argparse.Namespace) -> int:
             f"{line.run}  {line.state:<9}  {moment_text(line.submitted_at)}  {took:>11}"
             f"  {counted(line.n_tasks, 'task'):>12}  {short_name(line.name)}"
         )
-    if not lines:
-        print("No runs.")
+    usage = session.usage(session.settings(store=options.store, workers=options.workers))
+    print(_sizes_text(lines, usage) if lines else "No runs.")
+    # Without runs there is nothing to tell, unless a client died before it submitted one.
+    if lines or usage.unused_bytes:
+        print(usage_text(usage))
     return 0
+
+
+def _sizes_text(listed: Sequence[RunLine], usage: StoreUsage) -> str:
+    """Returns a table of what the store holds of each run, and a line that explains it."""
+    rows = [[line.run, *usage_cells(usage.runs.get(line.run))] for line in listed]
+    table = "\n".join(table_lines(("bytes of run", *USAGE_HEADS), rows))
+    return f"\n{table}\n`dagnb forget RUN` frees all of a run but what it shares with other runs.\n"
 
 
 def show(options: argparse.Namespace) -> int:

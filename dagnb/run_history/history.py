@@ -39,8 +39,9 @@ from dagnb.protocol.run_description import RunDescription
 from dagnb.run_history.database import Schema, opened
 from dagnb.storage.home import data_directory
 from dagnb.storage.interface import RunLine, Store
+from dagnb.trace.chunk import is_last, packed, unpacked
 from dagnb.trace.starts import worker_starts
-from dagnb.trace.trace import LATE_S, STARTING, Phase, Span, Trace, is_last, packed, unpacked
+from dagnb.trace.trace import LATE_S, STARTING, Phase, Span, Trace
 
 T = TypeVar("T")
 

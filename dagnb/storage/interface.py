@@ -28,6 +28,7 @@ from dagnb.protocol.messages import (
     Status,
     Submission,
 )
+from dagnb.protocol.usage import StoreUsage
 
 SMALL_BYTES = 16 * 1024
 """Results up to this size are part of a commit and an offer, without a round trip of their own."""
@@ -246,6 +247,10 @@ class Store(Blobs, Coordinator, Protocol):
     @property
     def url(self) -> str:
         """The address, without secrets."""
+        ...
+
+    async def usage(self) -> StoreUsage:
+        """Returns the bytes that the runs of `runs` and their contents take up."""
         ...
 
     async def close(self) -> None:

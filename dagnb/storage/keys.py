@@ -7,7 +7,7 @@ All keys of a run share one hash tag, so one cluster slot.
 | `m`      | hash   | submit, every step | state, times, counters, meta, sinks; queues, see below |
 | `s`      | string | every step        | one byte a task: its state |
 | `e`      | string | complete, lost    | bitmap, one bit an edge to a task with several inputs |
-| `n`      | hash   | `records`         | position -> packed Record |
+| `n`      | hash   | `records`         | packed Records in blocks, see scripts/values.lua |
 | `r`      | hash   | complete          | position -> letter of its hash, `v` or `z`; then Address |
 | `a`      | hash   | fail, dead, reap  | position -> "exceptions,crashes,losses" |
 | `y`      | string | readying steps    | 8 bytes a task: moment when ready, big-endian double |
@@ -22,7 +22,7 @@ All keys of a run share one hash tag, so one cluster slot.
 | `x`      | hash   | pull, complete    | instance -> running tasks, comma-separated |
 | `err`    | hash   | fail, dead, reap  | "position:attempt" -> JSON |
 | `ev`     | stream | every step        | events of one step each, about the last 20,000 |
-| `sp`     | list   | complete, record  | chunks of spans |
+| `sp`     | list   | complete, record  | chunks of spans, see dagnb.trace.chunk |
 | `log`    | hash   | complete, fail    | position -> its output, shortened |
 | `v`, `z` | hash   | complete, put     | "position:token" -> small result; `z` those of sinks |
 | `b:...`  | string | plain SET         | chunk `b:<position>:<token>:<i>` of a large result |
@@ -39,10 +39,11 @@ highest member. `inv` and `spawn` are those of kind ''; every other kind has its
 end of the run `k` is deleted. `end` is a channel: a message when the run is over.
 
 Beside the runs there are `dagnb:runs` (zset: run by the moment until which it surely lives) and
-content that runs share. `dagnb:p:<hash>` (hash) holds pieces of it by number, and `n`, its size, as
-soon as it is whole. `dagnb:u:<hash>` (zset) holds its users: runs by the moment until which they
-surely use it. Both live as long as the user that lives longest: the step that renews the keys of a
-run renews them.
+content that runs share, listed in the set `dagnb:contents`. `dagnb:p:{<hash>}` (hash) holds pieces
+of it by number, and `n`, its size, as soon as it is whole. `dagnb:p:{<hash>}:u` (zset) holds its
+users: runs by the moment until which they surely use it. Both live as long as the user that lives
+longest: heartbeats that renew the keys of a run renew them. Each content has a cluster slot of its
+own, so it is reached by other calls than the run.
 
 A key is made with its time to live in the same step; heartbeats renew them all. Redis deletes an
 empty collection, and its time to live with it. So some hashes keep a field '', and the others get
@@ -59,12 +60,17 @@ def run_prefix(namespace: str, run: str) -> str:
 
 def content_key(namespace: str, content_hash: str) -> str:
     """Returns the key of shared content."""
-    return f"{namespace}:p:{content_hash}"
+    return f"{namespace}:p:{{{content_hash}}}"
 
 
 def index_key(namespace: str) -> str:
     """Returns the key of the list of runs."""
     return f"{namespace}:runs"
+
+
+def contents_key(namespace: str) -> str:
+    """Returns the key of the list of shared contents."""
+    return f"{namespace}:contents"
 
 
 def chunk_key(prefix: str, task: int, token: str, chunk: int) -> str:

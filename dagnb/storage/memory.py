@@ -33,6 +33,7 @@ from dagnb.protocol.messages import (
     Status,
     Submission,
 )
+from dagnb.protocol.usage import RunParts, StoreUsage, usage_of
 from dagnb.storage.interface import CHUNK_BYTES, SMALL_BYTES, RunLine
 
 
@@ -298,6 +299,17 @@ class MemoryStore:
         lines = [_run_line(run, stored.machine) for run, stored in self._runs.items()]
         return sorted(lines, key=lambda line: -line.submitted_at)
 
+    async def usage(self) -> StoreUsage:
+        """See Store.usage. Counts the bytes of what is stored, not the objects around them."""
+        runs = {}
+        for run, stored in self._runs.items():
+            runs[run] = _parts(stored, self._contents.used_by(run))
+        contents = {name: len(data) for name, data in self._contents.data.items()}
+        used_bytes = sum(contents.values())
+        for parts in runs.values():
+            used_bytes += parts.result_bytes + parts.record_bytes
+        return usage_of(runs, contents, used_bytes=used_bytes, limit_bytes=None)
+
     async def forget(self, run: str) -> int:
         """See Coordinator.forget."""
         n_contents = self._contents.leave(run, self._clock())
@@ -419,6 +431,18 @@ def _observation(run: str, machine: Machine, cursor: str, now: float) -> Observa
     )
 
 
+def _parts(stored: _StoredRun, contents: frozenset[str]) -> RunParts:
+    """Returns the bytes of a run. contents: hashes of those that it uses."""
+    submission, n_bytes = stored.machine.submission, 0
+    for texts in (submission.records, stored.spans, stored.logs.values()):
+        n_bytes += sum(map(len, texts))
+    return RunParts(
+        result_bytes=sum(map(len, stored.blobs.values())),
+        record_bytes=n_bytes + len(submission.meta) + len(stored.machine.states),
+        contents=contents,
+    )
+
+
 def _run_line(run: str, machine: Machine) -> RunLine:
     """Returns one line of the list of runs."""
     return RunLine(
@@ -473,6 +497,10 @@ class _Contents:
         for users in self.users.values():
             if run in users:
                 users[run] = max(until, users[run])
+
+    def used_by(self, run: str) -> frozenset[str]:
+        """Returns the hashes of the contents that the run uses."""
+        return frozenset(name for name, users in self.users.items() if run in users)
 
     def find(self, name: str, now: float) -> bytes | None:
         """Returns the bytes, None without a user."""

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import json
 import struct
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import msgpack
@@ -35,14 +37,19 @@ from dagnb.protocol.messages import (
     Status,
     Submission,
 )
+from dagnb.protocol.usage import StoreUsage
 from dagnb.storage.interface import RunLine
 from dagnb.storage.keys import hint_name, index_key, run_prefix
 from dagnb.storage.redis_blobs import WINDOW_BYTES, RedisBlobs, portions
 from dagnb.storage.redis_link import RedisConnection, refuse_exposed
+from dagnb.storage.redis_room import make_room, read_usage
 from dagnb.storage.redis_transport import Command
 
 _LOG_BYTES = 64 * 1024
 """The largest log that a look allows time for."""
+
+_META_LEVEL = 1
+"""Of zlib, for descriptions of runs: a sixth of the bytes; higher levels gain 1 %."""
 
 _LINE_FIELDS = ("state", "submitted_at", "finished_at", "n_tasks", "meta")
 _END_FIELDS = ("start_by", "deadline_at")
@@ -57,6 +64,7 @@ class RedisStore:
         self.namespace = namespace
         self.blobs = RedisBlobs(link, namespace)
         self._index = index_key(namespace)
+        link.make_room = partial(make_room, self.blobs)
 
     @classmethod
     async def open(
@@ -226,13 +234,14 @@ class RedisStore:
     ) -> dict[str, Status]:
         """See Coordinator.heartbeat."""
         touched, *pulses = await self._step("heartbeat", run, lease_s, *instances)
-        # The step renewed the keys of the run; the list of runs has another cluster slot, so it
-        # is written apart.
+        # The step renewed the keys of the run; the list of runs and contents have other cluster
+        # slots, so they are written apart.
         if touched:
             clock, ttl_ms = await self.link.ask(
                 [("TIME",), ("HGET", self._prefix(run) + "m", "ttl_ms")]
             )
             await self._list(run, moment_of(clock), float(ttl_ms or 0) / 1000)
+            await self.blobs.renew(run, int(ttl_ms or 0))
         return {
             instance: Status(pulse.decode())
             for instance, pulse in zip(instances, pulses, strict=True)
@@ -266,7 +275,8 @@ class RedisStore:
         # A step of its own: sleepers are woken by keys that must outlive the step.
         with suppress(RunMissingError):
             await self.cancel(run, "forgotten")
-        n_keys = int(await self._step("forget", run))
+        n_keys = len(await self.blobs.leave(await self.blobs.uses_of(run)))
+        n_keys += int(await self._step("forget", run))
         # Chunks of attempts that were never committed are known to no key.
         strays = await self.link.scan(self._prefix(run))
         for begin in range(0, len(strays), 1000):
@@ -315,6 +325,10 @@ class RedisStore:
                 await self.reap(run)
         lines, _ = await self._lines()
         return lines
+
+    async def usage(self) -> StoreUsage:
+        """See Store.usage."""
+        return await read_usage(self.link, self.namespace)
 
     async def _list(self, run: str, now: float, ttl_s: float) -> None:
         """Put a run on the list of runs, for twice its time to live.
@@ -419,14 +433,16 @@ def pack_submission(submission: Submission) -> bytes:
             "sinks": sorted(set(submission.sinks)),
             "sources": submission.sources,
             "n_bits": submission.n_bits,
-            "meta": submission.meta,
+            "meta": zlib.compress(submission.meta.encode(), _META_LEVEL),
             "on_error": submission.on_error,
             "deadline_s": submission.deadline_s,
             "start_s": submission.start_s,
             "ttl_ms": int(submission.ttl_s * 1000),
             "crash_budget": submission.crash_budget,
             "loss_budget": submission.loss_budget,
-        }
+        },
+        # The scripts' reader of MessagePack knows texts only, and texts of any bytes.
+        use_bin_type=False,
     )
     return packed
 
@@ -488,7 +504,7 @@ def observation_of(run: str, answer: Sequence[Any], cursor: str) -> Observation:
         run=run,
         state=RunState(state.decode()),
         states=states.decode(),
-        meta=meta.decode(),
+        meta=_meta_of(meta),
         now=float(now),
         submitted_at=float(submitted_at),
         finished_at=float(finished_at),
@@ -526,12 +542,19 @@ def line_of(
     """Read one line of the list of runs, from fields of its hash `m`."""
     return RunLine(
         run=run,
-        name=str(json.loads(meta).get("name", "")),
+        name=str(json.loads(_meta_of(meta)).get("name", "")),
         state=RunState(state.decode()),
         submitted_at=float(submitted_at),
         finished_at=float(finished_at),
         n_tasks=int(n_tasks),
     )
+
+
+def _meta_of(stored: bytes) -> str:
+    """Returns the description of a run, '' for none; that of a version before is plain JSON."""
+    if stored[:1] in (b"", b"{"):
+        return stored.decode()
+    return zlib.decompress(stored).decode()
 
 
 def moment_of(clock: tuple[int, int]) -> float:

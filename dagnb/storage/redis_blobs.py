@@ -16,12 +16,19 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from dagnb.errors import RunMissingError, StorageFullError
 from dagnb.protocol.messages import Address
 from dagnb.storage.interface import CHUNK_BYTES, SMALL_BYTES
-from dagnb.storage.keys import chunk_key, content_key, run_prefix, small_field
+from dagnb.storage.keys import (
+    chunk_key,
+    content_key,
+    contents_key,
+    run_prefix,
+    small_field,
+)
 from dagnb.storage.redis_link import RedisConnection
 from dagnb.storage.redis_transport import Command
 
@@ -34,7 +41,10 @@ _KEYS = 1000
 """Keys in one command."""
 
 _HASHES = 10_000
-"""Hashes of content in one command."""
+"""Contents in one round trip."""
+
+_FIRST_BYTES = 1_000_000
+"""Bytes of content in the first answer, at most. Less than a chunk: such content is one piece."""
 
 _Piece = tuple[str, int, int | str, memoryview]
 """Hash, number, size of the whole if it is the last piece or '', its bytes"""
@@ -151,23 +161,34 @@ class RedisBlobs:
         self, contents: Mapping[str, bytes | memoryview], *, run: str, ttl_s: float
     ) -> int:
         """See Blobs.share. One round trip if all is there; one more for each 16 MB missing."""
-        prefix, ttl_ms = run_prefix(self.namespace, run), int(ttl_s * 1000)
-        hashes = list(contents)
+        if not contents:
+            return 0
+        ttl_ms, hashes = int(ttl_s * 1000), list(contents)
         missing: list[str] = []
         for begin in range(0, len(hashes), _HASHES):
             portion = hashes[begin : begin + _HASHES]
-            positions = await self.link.call("use", prefix, ttl_ms, *portion, run=run)
-            missing += [portion[position] for position in positions]
+            # First the uses, then the notes: a run that is forgotten in between leaves no note of
+            # a use that was taken back.
+            answers = await self.link.ask(
+                [
+                    *self._of_contents("use", portion, ttl_ms, run),
+                    self.link.step("note", self._uses_key(run), ttl_ms, *portion),
+                    self.link.step("note", contents_key(self.namespace), ttl_ms, *portion),
+                ],
+                run=run,
+            )
+            for name, is_whole in zip(portion, answers, strict=False):
+                if not is_whole:
+                    missing.append(name)
 
         whole = sum(memoryview(contents[name]).nbytes for name in missing)
         cut = (piece for name in missing for piece in _cut(name, contents[name]))
         for window in portions(cut, _size, WINDOW_BYTES):
-            # Several calls of at most one chunk each: one call with many bytes would stall the
-            # server.
+            # A call has at most one chunk: one call with many bytes would stall the server.
             commands = []
-            for together in portions(window, _size, CHUNK_BYTES):
-                words = [word for piece in together for word in piece]
-                commands.append(self.link.step("bring", prefix, ttl_ms, *words))
+            for name, *words in window:
+                key = content_key(self.namespace, name)
+                commands.append(self.link.step("bring", key, ttl_ms, run, *words))
             answers = await self.link.ask(
                 commands, run=run, n_bytes=sum(map(_size, window)), whole=whole
             )
@@ -179,19 +200,62 @@ class RedisBlobs:
         """See Blobs.content. One round trip if it is small; one more for each 16 MB of the rest."""
         if not hashes:
             return []
-        start = content_key(self.namespace, "")
-        answers = await self.link.call("contents", start, *hashes, n_bytes=CHUNK_BYTES)
+        limit = _FIRST_BYTES // len(hashes)
+        answers = await self.link.ask(
+            self._of_contents("content", hashes, limit), n_bytes=CHUNK_BYTES
+        )
         # A number is the size of a content that was too large for the first answer.
         large = [position for position, answer in enumerate(answers) if isinstance(answer, int)]
         _, values = await read_pieces(
             self.link,
             [(answers[position], n_pieces(answers[position])) for position in large],
-            lambda value, piece: ("HGET", start + hashes[large[value]], piece),
-        )
+            lambda value, piece: (
+                "HGET", content_key(self.namespace, hashes[large[value]]), piece,
+            ),
+        )  # fmt: skip
         contents: list[bytes | None] = answers
         for position, value in zip(large, values, strict=True):
             contents[position] = value
         return contents
+
+    async def renew(self, run: str, ttl_ms: int) -> None:
+        """Prolong the uses of a run, which is worked for. Two round trips, one without content."""
+        hashes = [name for _, name in await self.uses_of(run)]
+        if hashes:
+            note = self.link.step("note", contents_key(self.namespace), ttl_ms, *hashes)
+            await self.link.ask([*self._of_contents("renew", hashes, ttl_ms, run), note])
+
+    async def leave(self, uses: Sequence[tuple[str, str]], *, at_once: bool = False) -> list[int]:
+        """Take runs from the users of contents; contents without a user are deleted.
+
+        uses: run and hash. at_once: free their memory before this returns.
+        Returns the bytes of each that was deleted. Two round trips at most.
+        """
+        if not uses:
+            return []
+        command = "DEL" if at_once else "UNLINK"
+        commands = []
+        for run, name in uses:
+            key = content_key(self.namespace, name)
+            commands.append(self.link.step("leave", key, run, command))
+        freed = await self.link.ask(commands)
+        gone = {name for (_, name), n_bytes in zip(uses, freed, strict=True) if n_bytes is not None}
+        if gone:
+            await self.link.ask([("SREM", contents_key(self.namespace), *gone)])
+        return [n_bytes for n_bytes in freed if n_bytes]
+
+    async def uses_of(self, run: str) -> list[tuple[str, str]]:
+        """Returns the run with the hash of each content that it uses."""
+        (names,) = await self.link.ask([("SMEMBERS", self._uses_key(run))])
+        return [(run, name.decode()) for name in names]
+
+    def _of_contents(self, function: str, hashes: Sequence[str], *args: Any) -> list[Command]:
+        """Returns a call of this function for each content."""
+        key = partial(content_key, self.namespace)
+        return [self.link.step(function, key(name), *args) for name in hashes]
+
+    def _uses_key(self, run: str) -> str:
+        return run_prefix(self.namespace, run) + "use"
 
 
 def n_pieces(n_bytes: int) -> int:

@@ -37,6 +37,7 @@ from redis.asyncio import Redis
 from dagnb.errors import (
     ConfigError,
     RunMissingError,
+    StorageError,
     StorageFullError,
     StorageLimitError,
     StorageLostError,
@@ -155,6 +156,8 @@ class RedisConnection:
         self.patience_s = patience_s
         self.answer_s = max(_ANSWER_S, patience_s / 4)
         self.round_trips = 0
+        self.make_room: Callable[[int], Awaitable[int]] | None = None
+        """frees room for so many bytes on a full server; returns the bytes that it freed"""
         self._full_url, self._blocks = url, blocks
         self._connect()
 
@@ -357,6 +360,9 @@ class RedisConnection:
                         # What made this connection silent made the idle ones silent, too.
                         await self.transport.drop_idle()
                 except exceptions.OutOfMemoryError as error:
+                    # A step is refused as a whole, so the next attempt is no repetition.
+                    if await self._freed_bytes(request.whole):
+                        continue
                     raise exceptions.OutOfMemoryError(await self._fullness()) from error
                 except exceptions.ResponseError as error:
                     await self._refuse_oversize(request, error)
@@ -390,14 +396,33 @@ class RedisConnection:
             return _LIMIT_BYTES
         return int(setting[1]) if setting else _LIMIT_BYTES
 
-    async def _fullness(self) -> str:
-        """Returns how full the server is, for a message; with numbers where INFO is allowed."""
+    async def _freed_bytes(self, n_bytes: int) -> int:
+        """Returns the bytes that were freed for a value of this size."""
+        if self.make_room is None:
+            return 0
+        # Why there is no room is what the caller must know, not why none could be made.
+        with suppress(StorageError):
+            return await self.make_room(n_bytes)
+        return 0
+
+    async def memory(self) -> tuple[int, int] | None:
+        """Returns the bytes that the server uses, and its maxmemory, 0 for none.
+
+        Returns None where INFO is not allowed, or does not say it.
+        """
         self.round_trips += 1
         try:
             (memory,) = await self.transport.pipeline([("INFO", "memory")], self.answer_s)
-        except exceptions.RedisError:
+            return memory["used_memory"], memory["maxmemory"]
+        except (exceptions.RedisError, KeyError):
+            return None
+
+    async def _fullness(self) -> str:
+        """Returns how full the server is, for a message; with numbers where they are known."""
+        memory = await self.memory()
+        if memory is None:
             return "its maxmemory is reached"
-        return f"it uses {memory['used_memory']} of {memory['maxmemory']} bytes, its maxmemory"
+        return f"it uses {memory[0]} of {memory[1]} bytes, its maxmemory"
 
     async def _load(self) -> None:
         self.round_trips += 1

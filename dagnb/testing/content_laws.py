@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from dagnb.protocol.messages import Commit
 from dagnb.storage.interface import CHUNK_BYTES
-from dagnb.testing.step_laws import LEASE_S, Subject, chain
+from dagnb.testing.step_laws import LEASE_S, Subject, chain, small
 
 CONTENTS = {"h1": b"one", "h2": b"two!"}
 # Around the size at which a value is cut into chunks.
@@ -131,3 +132,50 @@ class ContentLaws:
         await store.forget("next")
 
         assert await store.content(["h1", "h2"]) == [b"one", b"two!"]
+
+    async def test_a_store_says_how_many_bytes_each_run_takes_up(self, subject: Subject) -> None:
+        store = subject.store
+        contents = {"own": bytes(300_000), "shared": bytes(2_000_000)}
+        await store.share(contents, run="run", ttl_s=60)
+        await store.submit(chain(1, ttl_s=60.0))
+        await store.share({"shared": contents["shared"]}, run="other", ttl_s=60)
+        await store.submit(chain(1, run="other", ttl_s=60.0))
+        await store.share({"unused": bytes(500_000)}, run="never submitted", ttl_s=60)
+        reply = await store.register("run", "i1", lease_s=LEASE_S)
+        value = bytes(16_000)
+        await store.complete("run", "i1", [small(reply.offers[0], value)], spans=bytes(40_000))
+        reply = await store.register("other", "i2", lease_s=LEASE_S)
+        address = await store.store("other", 0, "token", bytes(3_000_000), is_sink=True)
+        await store.complete("other", "i2", [Commit(task=0, address=address)])
+
+        usage = await store.usage()
+
+        assert usage.used_bytes is not None
+        assert usage.used_bytes > 5_800_000
+        assert is_about(usage.unused_bytes, 500_000)
+        assert is_about(usage.shared_bytes, 2_000_000)
+        assert set(usage.runs) == {"run", "other"}
+        run, other = usage.runs["run"], usage.runs["other"]
+        assert is_about(run.result_bytes, 16_000)
+        assert is_about(run.own_bytes, 300_000)
+        assert is_about(run.shared_bytes, 2_000_000)
+        assert 40_000 <= run.record_bytes < 50_000
+        assert is_about(other.result_bytes, 3_000_000)
+        assert other.own_bytes == 0
+        assert is_about(other.shared_bytes, 2_000_000)
+        assert 0 < other.record_bytes < 10_000
+
+    async def test_what_is_forgotten_takes_up_nothing(self, subject: Subject) -> None:
+        store = subject.store
+        await store.share(CONTENTS, run="run", ttl_s=60)
+        await store.submit(chain(1, ttl_s=60.0))
+
+        await store.forget("run")
+
+        usage = await store.usage()
+        assert (usage.runs, usage.shared_bytes, usage.unused_bytes) == ({}, 0, 0)
+
+
+def is_about(n_bytes: int, wanted: int) -> bool:
+    """Tells whether a size is the wanted one, or up to a tenth more: servers count their own."""
+    return wanted <= n_bytes <= 1.1 * wanted

@@ -13,8 +13,6 @@ from enum import StrEnum
 from functools import cached_property
 from operator import attrgetter
 
-import msgpack
-
 from dagnb.graph.brief import number
 from dagnb.graph.client_hook import Shown
 
@@ -97,34 +95,7 @@ class Span:
         return self.end_s - self.begin_s
 
 
-# By value: a look-up, where Phase(value) calls Python; traces have several spans a task.
-_PHASES = {phase.value: phase for phase in Phase}
 _BY_TIME = attrgetter("begin_s", "end_s", "worker", "task")
-
-_LAST = b"\xc0"
-"""MessagePack's nil, as the last row. Other chunks end with a text, the `detail` of a span."""
-
-
-def packed(spans: Iterable[Span], *, is_last: bool = False) -> bytes:
-    """Returns spans as one chunk of bytes for the store. is_last: the instance uploads no more."""
-    # Field by field: dataclasses.astuple copies deeply, and this runs once a task.
-    rows: list[tuple[object, ...] | None] = [
-        (s.task, s.worker, s.phase.value, s.begin_s, s.end_s, s.n_bytes, s.attempt, s.detail)
-        for s in spans
-    ]
-    chunk: bytes = msgpack.packb([*rows, None] if is_last else rows)
-    return chunk
-
-
-def unpacked(chunk: bytes) -> list[Span]:
-    """Returns the spans of a chunk."""
-    rows = msgpack.unpackb(chunk)
-    return [Span(s[0], s[1], _PHASES[s[2]], *s[3:]) for s in rows if s is not None]
-
-
-def is_last(chunk: bytes) -> bool:
-    """Tells whether this chunk is the last one of its instance."""
-    return chunk.endswith(_LAST)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
 import dagnb
-from dagnb import client
+from dagnb import client, session
 from dagnb.doctor import IN_FORCE_HEADS, examine, findings_text, in_force
 from dagnb.errors import AmbiguousNameError, RunNotStoredError, UnknownNameError
 from dagnb.graph.task import Task
@@ -20,6 +20,7 @@ from dagnb.storage.interface import RunLine
 from dagnb.views.errors import errors_html, errors_text
 from dagnb.views.markup import escaped, plain
 from dagnb.views.page import fragment, pre, table
+from dagnb.views.store_usage import USAGE_HEADS, usage_cells, usage_text
 from dagnb.views.text import counts_text
 from dagnb.views.view import attach_command
 from dagnb.views.wording import moment_text, seconds_text
@@ -130,12 +131,15 @@ def _runs(context: CommandContext, words: Sequence[str]) -> None:
     _nothing("runs", words)
     listed = dagnb.runs()[:_SHOWN]
     context.note(listed)
+    usage = session.usage(session.settings())
     rows = []
     for line in listed:
         started, n_tasks = moment_text(line.submitted_at), f"{line.n_tasks:,}"
-        rows.append((line.run, line.name, str(line.state), n_tasks, started, _duration(line)))
-    heads = ("run", "name", "state", "tasks", "started", "took")
+        facts = (line.run, line.name, str(line.state), n_tasks, started, _duration(line))
+        rows.append((*facts, *usage_cells(usage.runs.get(line.run))))
+    heads = ("run", "name", "state", "tasks", "started", "took", *USAGE_HEADS)
     _show_table(heads, rows, empty="The store knows no runs.")
+    say(usage_text(usage))
 
 
 def _status(context: CommandContext, words: Sequence[str]) -> None:

@@ -30,6 +30,11 @@ class SteeredLink(RedisConnection):
             function, prefix, *args, **{**options, "now": now, "fresh": self.fresh}
         )
 
+    def step(self, function: str, prefix: str, *args: Any, **options: Any) -> Any:
+        """See Link.step."""
+        now = options.pop("now", "") or (repr(self.now) if self.now else "")
+        return super().step(function, prefix, *args, now=now, **options)
+
 
 def blobs_at(task: int, address: Address) -> list[Blob]:
     """Everything that makes up a value."""

@@ -47,7 +47,8 @@ def test_demo_runs_on_processes_counts_right_and_can_be_looked_at_afterwards(
     assert (embedded_home / "out" / "report.html").exists()
 
     assert main(["runs"]) == 0
-    (line,) = capsys.readouterr().out.splitlines()
+    runs, *_ = capsys.readouterr().out.split("\n\n")
+    (line,) = runs.splitlines()
     assert " ok " in line
     assert line.endswith("identifiers")
 

@@ -10,6 +10,7 @@ import pytest
 import redis
 from dagnb_workers.launchers.process import Processes
 
+from dagnb import client
 from dagnb.errors import RunMissingError, StorageFullError
 from dagnb.graph.task import task
 from dagnb.handle import Run
@@ -61,18 +62,44 @@ def test_runs_go_on_as_long_as_each_is_forgotten(agent: int, room: str, keys: re
     assert run.forget() == 0
 
 
+@task
+def thrice(array: np.ndarray) -> np.ndarray:
+    """Three copies, one behind the other."""
+    return np.tile(array, 3)
+
+
+def test_a_run_finds_the_room_of_arguments_of_runs_that_are_over_and_their_results_stay(
+    agent: int, room: str, keys: redis.Redis
+) -> None:
+    """Arguments of 25, 20 and 15 MB and half of that as results, 90 MB on 60 MB."""
+    given = {n_mb: random_bytes(n_mb, n_mb * MB) for n_mb in (25, 20, 15)}
+    runs = {n_mb: started(room, array) for n_mb, array in given.items() if n_mb == 25}
+    for n_mb in (20, 15):
+        runs[25].result(LIMIT_S)
+        runs[n_mb] = started(room, given[n_mb])
+        runs[n_mb].result(LIMIT_S)
+
+    for n_mb, run in runs.items():
+        again = client.attach(run.id, store=room, workers=Processes(n=2))
+        assert np.array_equal(again.result(LIMIT_S), given[n_mb][: n_mb * MB // 2])
+        run.forget()
+    assert keys.keys("*") == []
+
+
 def test_a_run_that_finds_no_room_leaves_nothing_behind_and_the_cure_it_names_works(
     agent: int, room: str, keys: redis.Redis
 ) -> None:
-    old = started(room, random_bytes(1, 30 * MB))
+    old = thrice(random_bytes(1, 12 * MB)).run(store=room, workers=Processes(n=2))
     old.result(LIMIT_S)
-    before = contents(keys)
+    old_results = results(keys)
     new = random_bytes(2, 30 * MB)
 
     with pytest.raises(StorageFullError, match="forget old runs with `dagnb forget RUN`") as caught:
         started(room, new)
     assert 30 * MB <= caught.value.n_bytes < 31 * MB
-    assert contents(keys) == before
+    # The run that is over has given up its argument, and the new one has left nothing.
+    assert contents(keys) == set()
+    assert results(keys) == old_results
 
     old.forget()
     run = started(room, new)
@@ -113,6 +140,11 @@ def test_a_run_that_is_forgotten_while_it_runs_leaves_nothing(
     with pytest.raises(RunMissingError):
         run.result(LIMIT_S)
     gate.close()
+
+
+def results(keys: redis.Redis) -> set[bytes | str]:
+    """Keys of pieces of large results."""
+    return set(keys.scan_iter("dagnb:*:b:*"))
 
 
 def contents(keys: redis.Redis) -> set[bytes | str]:

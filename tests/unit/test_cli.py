@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from dagnb.cli import main
 from dagnb.errors import TaskFailedError
 from dagnb.handle import Run
 from dagnb.protocol.launcher import WorkerSlot
+from dagnb.storage.open import MEMORY_URL
 from dagnb.trace.trace import Trace
 from dagnb.views import worker_slots
 
@@ -129,6 +131,33 @@ def test_runs_lists_the_newest_first_with_state_and_number_of_tasks(
     assert before.startswith(done.id)
     assert " ok " in before
     assert before.endswith("doubled")
+
+
+def test_runs_shows_below_the_list_what_the_store_holds_of_each_and_in_all(
+    done: Run[int], failed: Run[int], said: Callable[..., str]
+) -> None:
+    _, sizes, total = said("runs", *HERE).split("\n\n")
+
+    heads, newest, before, *_, cure = sizes.splitlines()
+    assert heads.split("  ")[0] == "bytes of run"
+    assert [newest.split()[0], before.split()[0]] == [failed.id, done.id]
+    assert "`dagnb forget RUN` frees" in cure
+    assert re.match(r"The store uses \d.* without a limit\. It holds \d+ runs: ", total)
+
+
+def test_runs_says_what_clients_left_that_died_before_they_submitted_a_run(
+    said: Callable[..., str],
+) -> None:
+    said("forget", *HERE, "--all")
+    assert said("runs", *HERE) == "No runs.\n"
+    store = session.wait(session.reopened(session.terms_of(MEMORY_URL)))
+    session.wait(store.share({"h": bytes(5_000)}, run="never submitted", ttl_s=60))
+
+    listed, total = said("runs", *HERE).splitlines()
+
+    assert listed == "No runs."
+    assert total.endswith("; 5 kB of code and inputs belong to no run listed.")
+    session.wait(store.forget("never submitted"))
 
 
 def test_a_run_is_found_by_id_by_its_beginning_in_any_case_and_as_last(
@@ -394,7 +423,8 @@ def test_forget_all_leaves_what_is_going_on(
     shown = said("forget", *HERE, "--all")
 
     assert shown.endswith(" 1 run still running.\n")
-    (left,) = said("runs", *HERE).splitlines()
+    runs, *_ = said("runs", *HERE).split("\n\n")
+    (left,) = runs.splitlines()
     assert left.startswith(held.id)
 
 

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from dagnb import session
 from dagnb.cli import main
 from dagnb.doctor import Finding, Health, examine, findings_text, is_able
+from tests.conftest import own_server
 
 
 def found(name: str, **environ: str) -> Finding:
@@ -155,3 +157,35 @@ def test_only_what_is_missing_keeps_the_default_job_from_running() -> None:
         findings_text([fine, poor])
         == "ok       a   here\nwarning  bb  not here\n             cure: Get it."
     )
+
+
+@pytest.mark.redis
+def test_a_store_that_answers_says_what_it_holds_and_one_that_is_nearly_full_what_to_do(
+    home: Path,
+) -> None:
+    with own_server("--maxmemory", "40mb") as url, redis.Redis.from_url(url) as server:
+        variables = {"DAGNB_HOME": str(home), session.STORE_VARIABLE: url}
+        roomy = found("store", **variables)
+        for number in range(36):
+            server.set(f"of another program {number}", bytes(1_000_000))
+        full = found("store", **variables)
+
+    assert roomy.health is Health.OK
+    assert roomy.detail.endswith(
+        " of at most 41.9 MB (maxmemory). It holds 0 runs: 0 B of results, 0 B of code and inputs "
+        "(0 B shared by several runs), 0 B of records."
+    )
+    assert full.health is Health.WARNING
+    assert "dagnb forget RUN" in full.cure
+    assert ". It holds 0 runs" in full.detail
+
+
+def test_an_embedded_server_that_does_not_run_is_not_started(home: Path) -> None:
+    if not shutil.which("redis-server") and not shutil.which("valkey-server"):
+        pytest.skip("no server on PATH")
+
+    finding = found("store", DAGNB_HOME=str(home))
+
+    assert finding.health is Health.OK
+    assert finding.detail.endswith("it does not run, the first run starts it")
+    assert not list((home / "run").glob("**/*.sock"))

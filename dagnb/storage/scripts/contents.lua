@@ -1,18 +1,12 @@
 -- Part of the library dagnb: content shared by runs, stored as long as one of them uses it.
 --
+-- Every function has the key of one content, whose other key has the same hash tag: so none needs a
+-- second cluster slot. What concerns a run and its contents is done by several calls, in an order
+-- that loses no content (redis_blobs.py).
+--
 -- A run first registers as a user of its content (`use`), then sends what is missing (`bring`).
 -- Between the two, another run may be forgotten: content that this run uses stays. A piece of a run
 -- that was forgotten itself is refused. So no content is lost, and none stays without a user.
-
--- The key of a content, and that of its users: runs by the moment until which each surely uses it.
-local function content_keys(namespace, hash)
-  return namespace .. ':p:' .. hash, namespace .. ':u:' .. hash
-end
-
--- The namespace and the run of a prefix.
-local function names_of(p)
-  return match(p, '^(.*):{([^{}]*)}:$')
-end
 
 -- A time to live is never shortened: another run may count on the longer one.
 local function lengthen(key, ttl_ms)
@@ -20,89 +14,93 @@ local function lengthen(key, ttl_ms)
   call('PEXPIRE', key, ttl_ms, 'GT')
 end
 
-local function renew_contents(c)
-  local namespace, run = names_of(c.p)
-  local until_at = text(c.now + tonumber(ttl_of(c)) / 1000)
-  for _, hash in ipairs(call('SMEMBERS', c.p .. 'use')) do
-    local key, users = content_keys(namespace, hash)
-    call('ZADD', users, 'XX', 'GT', until_at, run)
-    call('PEXPIRE', users, ttl_of(c), 'GT')
-    call('PEXPIRE', key, ttl_of(c), 'GT')
-  end
-end
+-- Content lies in other slots than the run: the caller of a heartbeat renews it.
+local function renew_contents() end
 
--- Remove the run from the users of its contents, and unlink contents without users. Returns how
--- many.
-local function leave_contents(p, at)
-  local namespace, run = names_of(p)
-  local unused = {}
-  for _, hash in ipairs(call('SMEMBERS', p .. 'use')) do
-    local key, users = content_keys(namespace, hash)
-    call('ZREM', users, run)
-    call('ZREMRANGEBYSCORE', users, '-inf', at)
-    if call('EXISTS', users) == 0 then
-      unused[#unused + 1] = key
-    end
-  end
-  return count_keys('UNLINK', unused)
-end
-
----- functions on content --------------------------------------------------------------------------
-
--- ttl_ms, hashes...: make the run a user of these contents.
--- Returns the positions in the list, from 0, of contents that are missing or incomplete.
-local function use(keys, args)
-  local p, at, ttl_ms = keys[1], moment(args[1]), args[4]
-  local namespace, run = names_of(p)
-  local until_at, list, missing = text(tonumber(at) + tonumber(ttl_ms) / 1000), {}, {}
+-- ttl_ms, members...: add to a set: the content that a run uses, or all content.
+local function note(keys, args)
+  local list = {}
   for i = 5, #args do
-    local key, users = content_keys(namespace, args[i])
-    call('ZADD', users, 'GT', until_at, run)
-    call('ZREMRANGEBYSCORE', users, '-inf', at)
-    lengthen(users, ttl_ms)
-    lengthen(key, ttl_ms)
-    if call('HEXISTS', key, 'n') == 0 then
-      missing[#missing + 1] = i - 5
-    end
     list[#list + 1] = args[i]
   end
-  in_portions('SADD', p .. 'use', list)
-  lengthen(p .. 'use', ttl_ms)
-  return missing
-end
-
--- ttl_ms, then four per piece: hash; number of the piece, from 0; size of the whole if this is the
--- last piece, else ''; the bytes of the piece.
--- Returns 0 when the run does not use the content: it was forgotten meanwhile.
-local function bring(keys, args)
-  local namespace, run = names_of(keys[1])
-  for i = 5, #args, 4 do
-    local key, users = content_keys(namespace, args[i])
-    if not call('ZSCORE', users, run) then
-      return 0
-    end
-    call('HSET', key, args[i + 1], args[i + 3])
-    -- A server that evicts may have dropped earlier pieces: then the content is not whole.
-    if args[i + 2] ~= '' and call('HLEN', key) == tonumber(args[i + 1]) + 1 then
-      call('HSET', key, 'n', args[i + 2])
-    end
-    lengthen(key, args[4])
-  end
+  in_portions('SADD', keys[1], list)
+  lengthen(keys[1], args[4])
   return 1
 end
 
--- KEYS[1]: beginning of the keys of content. ARGV: hashes...
--- Returns the bytes of each content up to a limit in all, then only sizes; false for missing ones.
-local function contents(keys, args)
-  local answers, n_bytes = {}, 0
-  for i = 4, #args do
-    local key = keys[1] .. args[i]
-    local size = tonumber(call('HGET', key, 'n'))
-    answers[i - 3] = size or false
-    if size and n_bytes + size <= CONTENT_BYTES then
-      n_bytes = n_bytes + size
-      answers[i - 3] = call('HGET', key, '0')
-    end
+---- functions on one content ----------------------------------------------------------------------
+
+local use, renew, bring, leave, content
+do
+  -- The key of the users of a content: runs by the moment until which each surely uses it.
+  local function users_of(key)
+    return key .. ':u'
   end
-  return answers
+
+  local function until_text(at, ttl_ms)
+    return text(tonumber(at) + tonumber(ttl_ms) / 1000)
+  end
+
+  -- ttl_ms, run: make the run a user. Returns 1 if the content is there as a whole, else 0.
+  function use(keys, args)
+    local key, at, ttl_ms = keys[1], moment(args[1]), args[4]
+    local users = users_of(key)
+    call('ZADD', users, 'GT', until_text(at, ttl_ms), args[5])
+    call('ZREMRANGEBYSCORE', users, '-inf', at)
+    lengthen(users, ttl_ms)
+    lengthen(key, ttl_ms)
+    return call('HEXISTS', key, 'n')
+  end
+
+  -- ttl_ms, run: prolong the use of a run that is a user.
+  function renew(keys, args)
+    local key, ttl_ms = keys[1], args[4]
+    call('ZADD', users_of(key), 'XX', 'GT', until_text(moment(args[1]), ttl_ms), args[5])
+    call('PEXPIRE', users_of(key), ttl_ms, 'GT')
+    call('PEXPIRE', key, ttl_ms, 'GT')
+    return 1
+  end
+
+  -- ttl_ms, run, then three per piece: number of the piece, from 0; size of the whole if this is
+  -- the last piece, else ''; the bytes of the piece.
+  -- Returns 0 when the run does not use the content: it was forgotten meanwhile.
+  function bring(keys, args)
+    local key = keys[1]
+    if not call('ZSCORE', users_of(key), args[5]) then
+      return 0
+    end
+    for i = 6, #args, 3 do
+      call('HSET', key, args[i], args[i + 2])
+      -- A server that evicts may have dropped earlier pieces: then the content is not whole.
+      if args[i + 1] ~= '' and call('HLEN', key) == tonumber(args[i]) + 1 then
+        call('HSET', key, 'n', args[i + 1])
+      end
+    end
+    lengthen(key, args[4])
+    return 1
+  end
+
+  -- run, DEL or UNLINK: remove the run from the users, and delete content without users. UNLINK
+  -- frees a large one later, DEL at once. Returns the bytes of what was deleted, 0 where nothing was
+  -- brought; false while there are other users.
+  function leave(keys, args)
+    local key = keys[1]
+    call('ZREM', users_of(key), args[4])
+    call('ZREMRANGEBYSCORE', users_of(key), '-inf', moment(args[1]))
+    if call('EXISTS', users_of(key)) == 1 then
+      return false
+    end
+    local n_bytes = call('MEMORY', 'USAGE', key) or 0
+    call(args[5], key)
+    return n_bytes
+  end
+
+  -- limit: returns the bytes, of a content of more than `limit` bytes its size; false if missing.
+  function content(keys, args)
+    local size = tonumber(call('HGET', keys[1], 'n'))
+    if not size or size > tonumber(args[4]) then
+      return size or false
+    end
+    return call('HGET', keys[1], '0')
+  end
 end

@@ -60,6 +60,8 @@ def test_runs_status_why_and_errors_tell_of_the_latest_run(
         ["failing", "failed"],
         ["value", "ok"],
     ]
+    assert lines[0].endswith("results  code and inputs  shared with other runs  records")
+    assert lines[-1].startswith("The store uses ")
 
 
 def test_a_run_may_be_named_by_a_variable_an_id_or_its_beginning(

@@ -10,7 +10,8 @@ from dagnb_workers.worker.recorder import HeaderRead, Recorder
 
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Offer
-from dagnb.trace.trace import Phase, Span, is_last, unpacked
+from dagnb.trace.chunk import is_last, unpacked
+from dagnb.trace.trace import Phase, Span
 from dagnb.trace.upload import MOST_HELD, AtExit, EachTask, Every, Upload, WhenFull
 
 OFFER = Offer(task=3, attempt=2, record=None, inputs=())

@@ -18,7 +18,8 @@ from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Address, Commit, Reply, Status
 from dagnb.protocol.worker import Worker
 from dagnb.storage.interface import Store
-from dagnb.trace.trace import Phase, Span, is_last, unpacked
+from dagnb.trace.chunk import is_last, unpacked
+from dagnb.trace.trace import Phase, Span
 
 
 class Idle(Inline):

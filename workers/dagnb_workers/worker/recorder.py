@@ -11,7 +11,8 @@ from typing import Self
 
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Offer
-from dagnb.trace.trace import Phase, Span, packed
+from dagnb.trace.chunk import packed
+from dagnb.trace.trace import Phase, Span
 from dagnb.trace.upload import MOST_HELD, Upload
 
 
