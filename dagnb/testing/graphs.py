@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dagnb.graph.dag import Dag
@@ -202,3 +203,11 @@ def reference(dag: Dag, function: Callable[[str, list[Any]], Any]) -> tuple[Any,
     for call in dag.calls:
         values.append(function(call.name, [values[u] for u in call.upstream]))
     return tuple(values[sink] for sink in dag.sinks)
+
+
+def with_effects(dag: Dag) -> Dag:
+    """Returns the same DAG of tasks whose values are always stored, since they have effects."""
+    calls = []
+    for call in dag.calls:
+        calls.append(replace(call, options=replace(call.options, pure=False)))
+    return replace(dag, calls=tuple(calls))

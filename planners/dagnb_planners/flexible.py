@@ -60,13 +60,15 @@ def local_ways(dag: Dag) -> dict[tuple[int, int], Way]:
     are expected to fail should not have others run again. O(tasks + edges).
     """
     ways = {}
-    sinks, needs = set(dag.sinks), dag.needs
-    for task, readers in enumerate(dag.downstream):
-        if len(readers) != 1 or task in sinks:
+    downstream, sinks, needs = dag.downstream, set(dag.sinks), dag.needs
+    for reader, call in enumerate(dag.calls):
+        if not call.upstream or len(call.upstream) > FEW_INPUTS or call.options.retries:
             continue
-        reader = readers[0]
-        options, upstream = dag.calls[reader].options, dag.calls[reader].upstream
-        is_alike = needs[reader] == needs[task] and options.retries == 0
-        if is_alike and len(upstream) <= FEW_INPUTS and dag.calls[task].options.pure:
-            ways[task, reader] = Way.LOCAL
+        for task in call.upstream:
+            readers = downstream[task]
+            if readers[0] != readers[-1] or task in sinks or not dag.calls[task].options.pure:
+                continue
+            # Mostly one object; comparing resources takes long.
+            if needs[task] is needs[reader] or needs[task] == needs[reader]:
+                ways[task, reader] = Way.LOCAL
     return ways

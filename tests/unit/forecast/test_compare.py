@@ -86,7 +86,8 @@ def ticking() -> Callable[[], float]:
 
 def join(**planners: Planner) -> Comparison:
     """a0 -> b, a1 -> b, on containers that start in no time"""
-    problem = Problem(dag=graphs.fan_in(2), costs=SECOND, pool=Pool(cap=3, eager=False))
+    dag = graphs.with_effects(graphs.fan_in(2))
+    problem = Problem(dag=dag, costs=SECOND, pool=Pool(cap=3, eager=False))
     return compare_plans(problem, planners or PLANNERS, "a join", ticking())
 
 

@@ -43,12 +43,6 @@ seconds = st.sampled_from((0.0, 0.01, 0.5)) | st.floats(0, 20)
 sizes = st.sampled_from((0, 50, 1_000_000)) | st.integers(0, 5_000_000)
 
 
-def with_effects(dag: Dag) -> Dag:
-    """The same of tasks whose values are always stored."""
-    calls = [replace(call, options=replace(call.options, pure=False)) for call in dag.calls]
-    return replace(dag, calls=tuple(calls))
-
-
 @st.composite
 def dags(draw: st.DrawFn) -> Dag:
     """Random DAGs, at times with resources, and with tasks that may be tried again."""
@@ -169,7 +163,7 @@ def best(dag: Dag, prices: Costs, pool: Pool, *workers: str) -> float:
 @pytest.mark.parametrize("eager", [True, False])
 def test_a_chain_on_one_worker_reaches_its_bound(eager: bool) -> None:
     """t0 -> t1 -> t2 -> t3"""
-    dag, pool = with_effects(graphs.chain(4)), Pool(cap=4, eager=eager)
+    dag, pool = graphs.with_effects(graphs.chain(4)), Pool(cap=4, eager=eager)
 
     bound = lower_bound(dag, priced(), pool)
 
@@ -226,7 +220,7 @@ def test_a_join_takes_the_better_of_running_all_here_and_fetching(
     a1 -/
     """
     dag, pool, prices = (
-        with_effects(graphs.fan_in(2)),
+        graphs.with_effects(graphs.fan_in(2)),
         Pool(cap=2),
         priced(run_s={0: run_s, 1: run_s}, commit_s=0.0),
     )
@@ -239,7 +233,7 @@ def test_a_join_takes_the_better_of_running_all_here_and_fetching(
 
 def test_of_many_tasks_at_a_join_those_run_here_that_would_arrive_latest() -> None:
     """a0, a1, a2 -> b: the value of a0 takes 10.5 s to fetch, that of a1 and a2 1.5 s"""
-    dag = with_effects(graphs.fan_in(3))
+    dag = graphs.with_effects(graphs.fan_in(3))
     prices = priced(
         output_bytes={0: 10_000_000}, known_s={(0, "store"): 1.25}, run_s={0: 1.0, 1: 1.0, 2: 1.0}
     )
