@@ -8,7 +8,8 @@ pointer of 68 bytes in the place of the value. So nothing of the protocol knows 
         RUN/                    0700, made by the client, or by the supervisor before it forks
             room                bytes that the run may take, and bytes that it took
             TASK-TOKEN          a segment: header, pickle, buffers aligned to 64 bytes
-            HASH                a segment: memory of an array that the client gave to tasks
+            arrays              a segment: arrays that the client gave to tasks, each on pages of
+                                its own
             launching           there until the supervisor has taken over from the client
 
     writes      a worker, once, with the room reserved first. Without room, or without /dev/shm as
@@ -16,9 +17,11 @@ pointer of 68 bytes in the place of the value. So nothing of the protocol knows 
     reads       workers of the same run, by a private mapping (copy-on-write): arrays are writable,
                 and a page is copied when its reader first writes to it. Other readers, and the
                 segment, never see a change.
-    arguments   large arrays in arguments are written by the client before it launches the run, and
-                their pointers go with the invocation. They are in the store as well: a worker
-                that cannot map one reads it there.
+    arrays      large arrays in arguments are written by the client before it launches the run, and
+                their places go with the invocation. Those that find no room go to the store, and
+                only those. They cannot be computed again, so supervisor and workers hold the file
+                open: they keep it when another process removes it, as systemd does when the user
+                has logged out (RemoveIPC in logind.conf).
     removes     the supervisor when the run is over; after a kill the agent, which removes the
                 segments of every run without a record. A file that is removed stays readable for
                 those that have mapped it.
@@ -75,6 +78,12 @@ LAUNCH_S = 60.0
 
 # A file that is there from the first segment of a client until a supervisor takes over.
 _LAUNCHING = "launching"
+
+# The segment of the client's arrays.
+_ARRAYS = "arrays"
+
+# Of an array in that segment: where it begins, its bytes; inode and time of modification.
+_PLACE = struct.Struct("<QQQQ")
 
 # Bytes that the run may take, bytes that it took.
 _ROOM = struct.Struct("<QQ")
@@ -148,12 +157,14 @@ class MappedValue:
 class Segments:
     """The segments of one run, as one worker uses them."""
 
-    def __init__(self, directory: str, large_bytes: int = 0) -> None:
+    def __init__(self, directory: str, large_bytes: int = 0, arrays_fd: int = -1) -> None:
         """Begin. directory: as `make` returned it; '' for a run without segments.
 
         large_bytes: values from this size on go to segments; 0: SEGMENT_BYTES.
+        arrays_fd: as `open_arrays` returned it.
         """
         self._directory = Path(directory) if directory else None
+        self._arrays_fd = arrays_fd
         self._large_bytes = large_bytes or SEGMENT_BYTES
 
     def takes(self, parts: Sequence[bytes | memoryview]) -> bool:
@@ -165,47 +176,28 @@ class Segments:
 
         One copy of the bytes. token: random, of this attempt.
         """
-        header, *rest = parts
-        offsets = [0, *part_offsets(list(map(len, rest)), ALIGNMENT)]
-        head = len(header) + len(rest[0])
-        return self._write(_value_name(task, token), offsets, parts, head)
-
-    def write_buffer(self, content: str, data: bytes | memoryview) -> bytes | None:
-        """Write memory of an array that a client gives to tasks. Returns as `write`.
-
-        content: its hash.
-        """
-        return self._write(content, [0], [data], 0)
-
-    def _write(
-        self,
-        name: str,
-        offsets: Sequence[int],
-        parts: Sequence[bytes | memoryview],
-        n_head: int,
-    ) -> bytes | None:
-        """Write parts at their offsets. n_head: bytes of the parts that are run as code."""
+        offsets = [0, *part_offsets(list(map(len, parts[1:])), ALIGNMENT)]
         if self._directory is None:
             return None
         n_bytes = offsets[-1] + len(parts[-1])
-        path = self._directory / name
+        path = self._directory / _value_name(task, token)
         try:
             if not _reserve(self._directory, n_bytes):
                 return None
         except OSError:  # the directory was removed: the run is over
             return None
         try:
-            stats = _write(path, n_bytes, offsets, parts)
+            stats = _write_new(path, n_bytes, offsets, parts)
         except OSError as error:  # the file system is full, or too many files are open
             _log.info("a value of %d bytes goes to the store: %s", n_bytes, error)
             path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 _reserve(self._directory, -n_bytes)
             return None
-        head = b"".join(parts[:2]) if n_head else b""
+        head = b"".join(parts[:2])  # all that unpickling runs as code
         return Pointer(
             n_bytes=n_bytes,
-            n_head=n_head,
+            n_head=len(head),
             inode=stats.st_ino,
             modified_ns=stats.st_mtime_ns,
             head_hash=hashlib.sha256(head).digest(),
@@ -217,63 +209,81 @@ class Segments:
         pointer: verified. Raises SharedMemoryError when the process may map or open no more: that
         is no reason to compute the value again.
         """
-        view = self._map(_value_name(task, token), pointer)
-        return None if view is None else MappedValue(view, pointer)
-
-    def map_buffer(self, content: str, packed: bytes) -> memoryview | None:
-        """Returns memory of an array, private and writable; None when it is gone.
-
-        packed: its pointer. Raises SharedMemoryError.
-        """
-        pointer = Pointer.unpack(packed)
-        return None if pointer is None else self._map(content, pointer)
-
-    def _map(self, name: str, pointer: Pointer) -> memoryview | None:
         if self._directory is None:
             return None
+        expected = (pointer.n_bytes, pointer.inode, pointer.modified_ns)
         try:
-            mapped = _private_mapping(self._directory / name, pointer)
+            fd = _open_segment(self._directory / _value_name(task, token))
         except FileNotFoundError:
             return None
         except OSError as error:
             raise SharedMemoryError(pointer.n_bytes, str(error)) from error
-        # Arrays keep the mapping alive by this view; the last of them unmaps it.
-        return None if mapped is None else memoryview(mapped)
+        try:
+            stats = os.fstat(fd)
+            if (stats.st_size, stats.st_ino, stats.st_mtime_ns) != expected:
+                return None
+            return MappedValue(_private_memory(fd, pointer.n_bytes), pointer)
+        finally:
+            os.close(fd)
+
+    def map_array(self, packed: bytes) -> memoryview | None:
+        """Returns memory of an array of the client, private and writable; None when it is gone.
+
+        packed: its place. Raises SharedMemoryError.
+        """
+        begin, n_bytes, *expected = _PLACE.unpack(packed)
+        with contextlib.suppress(OSError):  # a task may have closed what it has not opened
+            stats = os.fstat(self._arrays_fd)
+            if [stats.st_ino, stats.st_mtime_ns] == expected:
+                return _private_memory(self._arrays_fd, n_bytes, begin)
+        return None
 
 
 def _value_name(task: int, token: str) -> str:
     return f"{task}-{token}"
 
 
-def _private_mapping(path: Path, pointer: Pointer) -> mmap.mmap | None:
-    """Returns a copy-on-write mapping; None for another file than was written."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+def _open_segment(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _private_memory(fd: int, n_bytes: int, begin: int = 0) -> memoryview:
+    """Returns a copy-on-write mapping. Raises SharedMemoryError.
+
+    Arrays keep the mapping alive by this view; the last of them unmaps it.
+    """
     try:
-        stats = os.fstat(fd)
-        seen = (stats.st_size, stats.st_ino, stats.st_mtime_ns)
-        if seen != (pointer.n_bytes, pointer.inode, pointer.modified_ns):
-            return None
-        return mmap.mmap(fd, pointer.n_bytes, access=mmap.ACCESS_COPY)
-    finally:
-        os.close(fd)
+        return memoryview(mmap.mmap(fd, n_bytes, access=mmap.ACCESS_COPY, offset=begin))
+    except OSError as error:
+        raise SharedMemoryError(n_bytes, str(error)) from error
 
 
-def _write(
+def _write_new(
     path: Path, n_bytes: int, offsets: Sequence[int], parts: Sequence[bytes | memoryview]
 ) -> os.stat_result:
     """Write a new file. Returns its state. Raises OSError, such as that of a full file system."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        # All pages at once: a file system that is full must refuse here. A page that is missing in
-        # a mapping would end its reader with SIGBUS.
-        os.posix_fallocate(fd, 0, n_bytes)
+        _allocate(fd, 0, n_bytes)
         for offset, part in zip(offsets, parts, strict=True):
-            view, n_written = memoryview(part), 0
-            while n_written < len(view):  # Linux writes at most 2 GiB at a time
-                n_written += os.pwrite(fd, view[n_written:], offset + n_written)
+            _write(fd, part, offset)
         return os.fstat(fd)
     finally:
         os.close(fd)
+
+
+def _allocate(fd: int, begin: int, n_bytes: int) -> None:
+    """Take all pages at once: a file system that is full must refuse here, by an OSError.
+
+    A page that is missing in a mapping would end its reader with SIGBUS.
+    """
+    os.posix_fallocate(fd, begin, n_bytes)
+
+
+def _write(fd: int, data: bytes | memoryview, begin: int) -> None:
+    view, n_written = memoryview(data), 0
+    while n_written < len(view):  # Linux writes at most 2 GiB at a time
+        n_written += os.pwrite(fd, view[n_written:], begin + n_written)
 
 
 def _reserve(directory: Path, n_bytes: int) -> bool:
@@ -289,6 +299,95 @@ def _reserve(directory: Path, n_bytes: int) -> bool:
         file.seek(0)
         file.write(_ROOM.pack(limit_bytes, n_taken + n_bytes))
         return True
+
+
+# ---- arrays of the client ----
+
+
+class ArraySegment:
+    """The segment with the arrays that a client gives to the tasks of one run.
+
+    One file for all of them: the processes of the run hold it open, and may open few.
+    """
+
+    def __init__(self, runtime: Path, run: str, limit_bytes: int) -> None:
+        """Begin; the first large array makes the directory of the run. For the arguments: `make`.
+
+        runtime: the directory of the agent.
+        """
+        self._runtime, self._run, self.limit_bytes = runtime, run, limit_bytes
+        self._directory, self._fd = "", -1
+        self._places: dict[str, tuple[int, int]] = {}
+        self.n_bytes = 0
+        self._end = 0
+
+    def write(self, memory: memoryview) -> str:
+        """See SharedArrays.write. One copy of the bytes."""
+        n_bytes = len(memory)
+        if n_bytes < SEGMENT_BYTES:
+            return ""
+        if not self._directory:
+            self._directory = make(self._runtime, self._run, self.limit_bytes, is_launched=False)
+        if not self._directory:
+            return ""
+        try:
+            return self._write(Path(self._directory), memory)
+        except OSError as error:  # the file system is full, or too many files are open
+            _log.info("an array of %d bytes goes to the store: %s", n_bytes, error)
+            return ""
+
+    def _write(self, directory: Path, memory: memoryview) -> str:
+        begin, n_bytes = self._end, len(memory)
+        if not _reserve(directory, n_bytes):
+            return ""
+        try:
+            if self._fd < 0:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                self._fd = os.open(directory / _ARRAYS, flags, 0o600)
+            _allocate(self._fd, begin, n_bytes)
+            _write(self._fd, memory, begin)
+        except OSError:
+            _reserve(directory, -n_bytes)
+            raise
+        # Many large arrays take long, in which the agent must not take this client for dead.
+        (directory / _LAUNCHING).touch()
+
+        name = f"array {len(self._places)} in shared memory"
+        self._places[name] = (begin, n_bytes)
+        self.n_bytes += n_bytes
+        self._end += n_bytes + -n_bytes % mmap.ALLOCATIONGRANULARITY
+        return name
+
+    def close(self) -> dict[str, bytes]:
+        """Returns the packed place of each array, by name. Nothing is written after that."""
+        if self._fd < 0:
+            return {}
+        stats = os.fstat(self._fd)
+        os.close(self._fd)
+        self._fd = -1
+        places = {}
+        for name, (begin, n_bytes) in self._places.items():
+            places[name] = _PLACE.pack(begin, n_bytes, stats.st_ino, stats.st_mtime_ns)
+        return places
+
+    def remove(self) -> None:
+        """Remove the segments of the run."""
+        self.close()
+        if self._directory:
+            remove(self._runtime, self._run)
+
+
+def open_arrays(directory: str) -> int:
+    """Returns a descriptor of the segment with the client's arrays; -1 when there is none.
+
+    directory: as `make` returned it. The processes that this process forks inherit the descriptor.
+    """
+    if not directory:
+        return -1
+    try:
+        return _open_segment(Path(directory) / _ARRAYS)
+    except OSError:  # those who need an array say that it is missing
+        return -1
 
 
 # ---- the directories of runs ----

@@ -112,7 +112,7 @@ class Runtime:
 
         self._signer = Signer(invocation.key)
         self._cache: BytesCache[tuple[int, str]] = BytesCache()  # signed values by (task, token)
-        self._segments = Segments(invocation.segments, invocation.large_bytes)
+        self._segments = Segments(invocation.segments, invocation.large_bytes, invocation.arrays_fd)
         self._library = Library(
             store,
             self._signer,
@@ -478,8 +478,8 @@ class Runtime:
         return values
 
     def _map_buffer(self, content: str) -> memoryview | None:
-        pointer = self._invocation.buffers.get(content)
-        return None if pointer is None else self._segments.map_buffer(content, pointer)
+        place = self._invocation.arrays.get(content)
+        return None if place is None else self._segments.map_array(place)
 
     def _sealed(self, task: int, token: str, parts: Sequence[bytes | memoryview]) -> bytes:
         return self._signer.seal(self._value_name(task, token), *parts)
