@@ -16,7 +16,9 @@ pointer of 68 bytes in the place of the value. So nothing of the protocol knows 
                 on macOS, the value goes to the store.
     reads       workers of the same run, by a private mapping (copy-on-write): arrays are writable,
                 and a page is copied when its reader first writes to it. Other readers, and the
-                segment, never see a change.
+                segment, never see a change. A worker uses a mapping again, so that the pages are
+                looked up once and not for each task, if no object uses it any more and the kernel
+                shows that none of its pages was written to.
     arrays      large arrays in arguments are written by the client before it launches the run, and
                 their places go with the invocation. Those that find no room go to the store, and
                 only those. They cannot be computed again, so supervisor and workers hold the file
@@ -39,6 +41,7 @@ process of the same user can change them, as it can change the memory of a worke
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import hashlib
 import logging
@@ -46,11 +49,13 @@ import mmap
 import os
 import shutil
 import struct
+import sys
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from dagnb.errors import ConfigError, SharedMemoryError, SignatureError
 from dagnb.graph.brief import brief
@@ -75,6 +80,21 @@ _SEALED_BYTES = len(Signer(b"any key").seal("", bytes(_POINTER.size)))
 
 LAUNCH_S = 60.0
 """Seconds for which segments of a client may wait for the launch of their run."""
+
+KEPT_BYTES = 1024 * 1024 * 1024
+"""Bytes of mappings that a worker keeps to use them again: address space, for each 500th part of
+which the kernel keeps a table in memory."""
+
+# One number for each page of this process. It is opened anew for each look, as a forked process has
+# other pages.
+_PAGEMAP = Path("/proc/self/pagemap")
+
+# Of a page there, see admin-guide/mm/pagemap.rst of Linux: the byte with the flags; the flags of
+# pages that are in memory, in the swap, in a file; and their values for a page that was not looked
+# up yet, and for a page of the file itself.
+_FLAGS = 7 if sys.byteorder == "little" else 0
+_KINDS = 0b1110_0000
+_UNWRITTEN = (0, 0b1010_0000)
 
 # A file that is there from the first segment of a client until a supervisor takes over.
 _LAUNCHING = "launching"
@@ -165,6 +185,7 @@ class Segments:
         """
         self._directory = Path(directory) if directory else None
         self._arrays_fd = arrays_fd
+        self._mappings = _Mappings()
         self._large_bytes = large_bytes or SEGMENT_BYTES
 
     def takes(self, parts: Sequence[bytes | memoryview]) -> bool:
@@ -222,7 +243,8 @@ class Segments:
             stats = os.fstat(fd)
             if (stats.st_size, stats.st_ino, stats.st_mtime_ns) != expected:
                 return None
-            return MappedValue(_private_memory(fd, pointer.n_bytes), pointer)
+            view = self._mappings.view(fd, stats, 0, pointer.n_bytes)
+            return MappedValue(view, pointer)
         finally:
             os.close(fd)
 
@@ -235,8 +257,12 @@ class Segments:
         with contextlib.suppress(OSError):  # a task may have closed what it has not opened
             stats = os.fstat(self._arrays_fd)
             if [stats.st_ino, stats.st_mtime_ns] == expected:
-                return _private_memory(self._arrays_fd, n_bytes, begin)
+                return self._mappings.view(self._arrays_fd, stats, begin, n_bytes)
         return None
+
+    def tidy(self) -> None:
+        """Release what a task has left that is over: memory that it has changed, above all."""
+        self._mappings.tidy()
 
 
 def _value_name(task: int, token: str) -> str:
@@ -247,15 +273,90 @@ def _open_segment(path: Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
-def _private_memory(fd: int, n_bytes: int, begin: int = 0) -> memoryview:
-    """Returns a copy-on-write mapping. Raises SharedMemoryError.
+class _Mapping:
+    """Copy-on-write memory of a part of a file."""
 
-    Arrays keep the mapping alive by this view; the last of them unmaps it.
+    __slots__ = ("_address", "_memory", "_n_alone")
+
+    def __init__(self, fd: int, begin: int, n_bytes: int) -> None:
+        """Raises OSError."""
+        self._memory = mmap.mmap(fd, n_bytes, access=mmap.ACCESS_COPY, offset=begin)
+        first = ctypes.c_char.from_buffer(self._memory)
+        self._address = ctypes.addressof(first)
+        del first
+        self._n_alone = self._n_references()
+
+    def __len__(self) -> int:
+        return len(self._memory)
+
+    def view(self) -> memoryview:
+        """Returns the memory, which arrays keep alive by this view."""
+        return memoryview(self._memory)
+
+    def is_used(self) -> bool:
+        """Returns whether a view or an array has the memory still. Each holds a reference."""
+        return self._n_references() != self._n_alone
+
+    def _n_references(self) -> int:
+        return sys.getrefcount(self._memory)
+
+    def is_unwritten(self) -> bool:
+        """Returns whether all pages are those of the file. False where the kernel does not say."""
+        n_pages = -(-len(self) // mmap.PAGESIZE)
+        try:
+            with _PAGEMAP.open("rb", buffering=0) as file:
+                entries = os.pread(file.fileno(), 8 * n_pages, self._address // mmap.PAGESIZE * 8)
+        except OSError:
+            return False
+        flags = set(entries[_FLAGS::8])
+        return len(entries) == 8 * n_pages and all(flag & _KINDS in _UNWRITTEN for flag in flags)
+
+
+_Key: TypeAlias = tuple[int, int, int, int]
+"""inode, time of modification in nanoseconds, begin, number of bytes"""
+
+
+class _Mappings:
+    """The mappings of one worker. Each is at most once in use, and unchanged when it is used next.
+
+    A page of a new mapping is looked up when it is first read: for 50 MB that takes longer than to
+    add its numbers. A mapping that was read has its pages.
     """
-    try:
-        return memoryview(mmap.mmap(fd, n_bytes, access=mmap.ACCESS_COPY, offset=begin))
-    except OSError as error:
-        raise SharedMemoryError(n_bytes, str(error)) from error
+
+    def __init__(self) -> None:
+        self._used: list[tuple[_Key, _Mapping]] = []
+        self._free: OrderedDict[_Key, _Mapping] = OrderedDict()  # the longest unused first
+
+    def view(self, fd: int, stats: os.stat_result, begin: int, n_bytes: int) -> memoryview:
+        """Returns private memory of a part of a file. Raises SharedMemoryError.
+
+        stats: of the file.
+        """
+        key = (stats.st_ino, stats.st_mtime_ns, begin, n_bytes)
+        mapping = self._free.pop(key, None)
+        if mapping is None:
+            mapping = self._new(fd, begin, n_bytes)
+        self._used.append((key, mapping))
+        return mapping.view()
+
+    def _new(self, fd: int, begin: int, n_bytes: int) -> _Mapping:
+        try:
+            return _Mapping(fd, begin, n_bytes)
+        except OSError:
+            self._free.clear()  # a process may have few mappings, and little address space
+        try:
+            return _Mapping(fd, begin, n_bytes)
+        except OSError as error:
+            raise SharedMemoryError(n_bytes, str(error)) from error
+
+    def tidy(self) -> None:
+        """Keep mappings that can be used again. The others end with the last array in them."""
+        while self._used:
+            key, mapping = self._used.pop()
+            if not mapping.is_used() and mapping.is_unwritten():
+                self._free[key] = mapping
+        while sum(map(len, self._free.values())) > KEPT_BYTES:
+            self._free.popitem(last=False)
 
 
 def _write_new(

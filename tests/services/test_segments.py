@@ -193,10 +193,11 @@ def test_a_pointer_that_was_changed_is_refused(agent: int, gate: Gate, redis_url
 
 
 @task
-def held_to_the_memory_of_now(*_: Any) -> str:
-    """Lets its process map nothing more that is large."""
+def held_to_the_memory_of_now(array: Any) -> str:
+    """Lets its process map nothing more that is large: neither its input, which it has changed."""
+    array[0] = 0
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * os.sysconf("SC_PAGESIZE") + 64 * N
+    limit = pages * os.sysconf("SC_PAGESIZE") + 64 * N - array.nbytes
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
     return "held"
 
@@ -251,11 +252,31 @@ def test_workers_map_an_array_of_the_client_and_download_nothing_of_it(agent: in
     assert downloaded(run) < 8 * N
 
 
-def stored_bytes(redis_url: str, run: str) -> int:
-    """Bytes of the contents that a run has in the store."""
+@task
+def faults(array: Any) -> int:
+    """The number of page faults while the array is added up."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    array.sum()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.parametrize("is_of_client", [True, False], ids=["array", "value"])
+def test_a_worker_looks_the_pages_of_an_array_up_again_only_after_a_task_that_changed_it(
+    agent: int, is_of_client: bool
+) -> None:
+    array = np.tile(np.arange(N), 10) if is_of_client else multiplied(np.arange(N), 10)
+    calls = [faults(array), faults(array), total(array), faults(array), faults(array)]
+
+    first, second, _, after_change, last = dagnb.run(calls, workers=Processes(n=1)).result(LIMIT_S)
+
+    assert min(first, after_change) > 2 * max(second, last)
+
+
+def n_stored(redis_url: str, run: str) -> int:
+    """The number of arrays of N numbers among the contents that a run has in the store."""
     with redis.Redis.from_url(redis_url, decode_responses=True) as server:
         hashes: Any = server.smembers(f"dagnb:{{{run}}}:use")
-        return sum(int(server.hget(f"dagnb:p:{name}", "n")) for name in hashes)  # type: ignore[arg-type]
+        return sum(server.hget(f"dagnb:p:{name}", "n") == str(8 * N) for name in hashes)
 
 
 @pytest.mark.parametrize(("limit_mb", "n_shared"), [(None, 2), (1.0, 1), (0, 0)])
@@ -274,7 +295,7 @@ def test_an_array_of_the_client_is_written_once_for_all_tasks_and_to_the_store_o
     files = list(folder_of(run.id).glob("arrays"))
     # Arrays begin at pages, so the file may be a little larger than they are.
     assert sum(file.stat().st_size for file in files) // (8 * N) == n_shared
-    assert stored_bytes(redis_url, run.id) // (8 * N) == 2 - n_shared
+    assert n_stored(redis_url, run.id) == 2 - n_shared
     gate.open()
     assert run.result(LIMIT_S)[:-1] == [SUM, SUM, SUM + N, SUM + N] * 5
     nothing_is_left(run)

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import pickle
+import resource
 import shutil
 import stat
 import subprocess
@@ -150,6 +151,155 @@ def test_the_mapping_ends_with_the_last_array_that_uses_it(directory: str) -> No
     assert n_mappings() == 1
     del second
     assert n_mappings() == 0
+
+
+# ---- mappings that are used again ----
+
+
+def n_mapped(directory: str) -> int:
+    return Path("/proc/self/maps").read_text().count(f"{directory}/0-")
+
+
+def address(array: np.ndarray[Any, Any]) -> int:
+    return int(array.ctypes.data)
+
+
+def n_faults() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+class Reader:
+    """A worker: it reads a value for a task, and tidies when the task is over."""
+
+    def __init__(self, directory: str) -> None:
+        self.segments = Segments(directory)
+
+    def read(self, pointer: Pointer | None, token: str = "t") -> Any:
+        assert pointer is not None
+        mapped = self.segments.map(0, token, pointer)
+        assert mapped is not None
+        return mapped.value()
+
+
+@pytest.fixture
+def real_directory(tmp_path: Path) -> Iterator[str]:
+    """The directory of a run in shared memory itself, whose pages differ from those of disks."""
+    if not segments.SHARED_MEMORY.is_dir() or not Path("/proc/self/pagemap").exists():
+        pytest.skip("Linux has them")
+    yield segments.make(tmp_path, "RUN", LIMIT)
+    segments.remove_all(tmp_path)
+
+
+def test_a_worker_looks_the_pages_of_a_value_up_once_for_all_its_tasks(real_directory: str) -> None:
+    pointer = write(real_directory, big(LIMIT // 2))
+    total = big(LIMIT // 2).sum()
+    reader = Reader(real_directory)
+
+    faults = []
+    for _ in range(4):
+        before = n_faults()
+        assert reader.read(pointer).sum() == total
+        faults.append(n_faults() - before)
+        reader.segments.tidy()
+
+    # At the first read of a page the kernel looks up some pages around it, too, usually 15.
+    assert n_mapped(real_directory) == 1
+    assert max(faults[1:]) < faults[0] / 2
+
+
+@pytest.mark.parametrize("position", [0, 17, -1])
+def test_memory_that_a_task_has_changed_is_not_used_again_and_freed(
+    real_directory: str, position: int
+) -> None:
+    pointer = write(real_directory, big())
+    reader = Reader(real_directory)
+    array = reader.read(pointer)
+    array[position] = -1
+
+    del array
+    reader.segments.tidy()
+
+    assert n_mapped(real_directory) == 0
+    np.testing.assert_array_equal(reader.read(pointer), big())
+
+
+def test_memory_that_a_task_has_kept_is_not_used_again(real_directory: str) -> None:
+    """A thread of the task, which goes on, may write to it at any moment."""
+    pointer = write(real_directory, {"first": big(), "second": big()})
+    reader = Reader(real_directory)
+    kept = reader.read(pointer)["second"][5:]
+
+    reader.segments.tidy()
+    array = reader.read(pointer)["second"]
+    kept[0] = -1
+
+    np.testing.assert_array_equal(array, big())
+    del kept, array
+    reader.segments.tidy()
+    assert n_mapped(real_directory) == 1
+
+
+def test_tasks_at_once_have_memory_of_their_own(real_directory: str) -> None:
+    pointer = write(real_directory, big())
+    reader = Reader(real_directory)
+    reader.read(pointer)
+    reader.segments.tidy()
+
+    one, other = reader.read(pointer), reader.read(pointer)
+
+    one[0] = -1
+    assert other[0] == 0
+    assert n_mapped(real_directory) == 2
+
+
+def test_memory_is_not_used_again_where_the_kernel_does_not_say_what_was_written(
+    real_directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pointer = write(real_directory, big())
+    reader = Reader(real_directory)
+    reader.read(pointer)
+    monkeypatch.setattr(segments, "_PAGEMAP", Path(real_directory, "none"))
+
+    reader.segments.tidy()
+
+    assert n_mapped(real_directory) == 0
+
+
+def test_a_worker_keeps_the_last_mappings_up_to_a_limit(
+    real_directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pointers = [write(real_directory, big(), f"t{number}") for number in range(4)]
+    monkeypatch.setattr(segments, "KEPT_BYTES", 3 * SEGMENT_BYTES)
+    reader = Reader(real_directory)
+
+    for number, pointer in enumerate(pointers):
+        reader.read(pointer, f"t{number}")
+        reader.segments.tidy()
+
+    kept = [number for number in range(4) if f"0-t{number}" in Path("/proc/self/maps").read_text()]
+    assert kept == [2, 3]  # each has a header, so three are too large
+
+
+def test_kept_mappings_give_way_to_a_new_one_when_the_process_may_map_no_more(
+    real_directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pointers = [write(real_directory, big(), token) for token in ("t", "u")]
+    reader = Reader(real_directory)
+    reader.read(pointers[0])
+    reader.segments.tidy()
+    made = segments._Mapping
+
+    def limited(*arguments: int) -> segments._Mapping:
+        if n_mapped(real_directory):
+            raise OSError(errno.ENOMEM, "no more")
+        return made(*arguments)
+
+    monkeypatch.setattr(segments, "_Mapping", limited)
+
+    array = reader.read(pointers[1], "u")
+    np.testing.assert_array_equal(array, big())
+    with pytest.raises(SharedMemoryError, match="no more"):
+        reader.read(pointers[0])
 
 
 # ---- what goes to segments ----

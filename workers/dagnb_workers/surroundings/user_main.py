@@ -46,7 +46,10 @@ class UserMain(ModuleType):
 
     def show(self, function: Callable[..., Any], call: Call) -> None:
         """Show the names of this function's module; forget names that an earlier task set."""
-        self._shown, self._given = _globals(function), [*call[0], *call[1].values()]
+        self._shown = _globals(function)
+        # No other arguments: large ones must be freed when the task ends, not when the next begins.
+        given = (*call[0], *call[1].values())
+        self._given = [value for value in given if isinstance(value, FunctionType)]
 
         own = vars(self)
         if len(own) > self._n_own:
@@ -59,8 +62,7 @@ class UserMain(ModuleType):
         if not name.startswith("__"):
             if name in self._shown:
                 return self._shown[name]
-            items: list[Any] = [value for value in self._given if isinstance(value, FunctionType)]
-            items += _classes_of_main()
+            items = [*self._given, *_classes_of_main()]
             # The latest definition wins, as it does in a notebook whose cell was run again.
             for item in reversed(items):
                 if item.__module__ == "__main__" and item.__qualname__ == name:

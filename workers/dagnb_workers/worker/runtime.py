@@ -84,6 +84,11 @@ class CallInputs:
         call = self.body.call if self.body is not None else b""
         return len(call) + sum(map(len, self.values)) + sum(map(len, self.contents.values()))
 
+    def clear(self) -> None:
+        """Release the bytes, which live longer than the arrays of the task that use them."""
+        self.values.clear()
+        self.contents.clear()
+
 
 class Runtime:
     """One instance of one run. See dagnb.protocol.worker.World for the acts."""
@@ -269,9 +274,7 @@ class Runtime:
                     verified = self._signer.open(self._value_name(task, tokens[task]), value)
                     values.append(decode_value(verified))
                 call = body.arguments(values, inputs.contents, self._library.flat)
-                # The inputs live longer than the arrays of the task, which keep the memory in use.
-                inputs.values.clear()
-                inputs.contents.clear()
+                inputs.clear()
                 context = self._context(offer, f"{line.name}-{body.ordinal}")
         except SignatureError as error:
             return self._failure_reporter.failure(offer, error)
@@ -284,6 +287,7 @@ class Runtime:
             self._watch.begin(offer.task, offer.attempt, line.timeout_s or 0.0, self._n_behind)
             value = await self._call(function, call, context)
             del call, values  # here, so that this span includes the time to free large arguments
+            self._segments.tidy()
             self._watch.begin(offer.task, offer.attempt, 0.0, self._n_behind)
         if isinstance(value, Raised):
             return self._failure_reporter.raised(offer, value.error, line, retry_on)
