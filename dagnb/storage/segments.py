@@ -28,39 +28,46 @@ pointer of 68 bytes in the place of the value. So nothing of the protocol knows 
                 segments of every run without a record. A file that is removed stays readable for
                 those that have mapped it.
 
-Only values that workers of one supervisor read lie in segments: these workers share the mount. The
-values of sinks go to the store, because they are read after the run, and perhaps from elsewhere.
+    results     the value of a sink lies in a segment and in the store: it is read after the run,
+                and perhaps from elsewhere, or later, when its segment and even the agent are gone.
+                A client on this machine that reads it before the supervisor removes it maps the
+                segment, and neither downloads nor verifies nor copies it.
+
+Other values have the segment alone: only workers of one supervisor read them, and these share the
+mount.
 
 Which file is meant. The pointer is signed with run, task and token, and names size, inode and time
 of modification of the file. A file that differs in one of them, or is gone, counts as a lost value,
 so lineage computes it again. The pointer also has the hash of header and pickle, which is all that
 unpickling runs as code. The bytes of arrays are not hashed: that takes as long as a copy. Another
-process of the same user can change them, as it can change the memory of a worker by ptrace.
+process of the same user can change them, as it can change the memory of a worker by ptrace. The
+segment of a result has no pointer. The address of the result, with its random token and its size,
+names a file in a directory that no other user can write to.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import hashlib
 import logging
 import mmap
 import os
 import shutil
+import stat
 import struct
-import sys
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from dagnb.errors import ConfigError, SharedMemoryError, SignatureError
 from dagnb.graph.brief import brief
-from dagnb.graph.payload import Signer, decode_value, part_offsets
-from dagnb.storage.home import private_directory, write_private
+from dagnb.graph.payload import Signer, decode_value, part_offsets, value_parts
+from dagnb.protocol.messages import Address
+from dagnb.storage.home import private_directory, runtime_path, write_private
+from dagnb.storage.mappings import Mappings
 
 SEGMENT_BYTES = 256 * 1024
 """Values from this size on go to segments. For smaller ones a file costs more than it saves."""
@@ -75,26 +82,13 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # checked by private_directory
 # modification in nanoseconds, SHA-256 of header and pickle.
 _POINTER = struct.Struct("<IQQQQ32s")
 
+_SIGNATURE_BYTES = len(Signer(b"any key").seal("", b""))
+
 # Bytes of a signed pointer.
-_SEALED_BYTES = len(Signer(b"any key").seal("", bytes(_POINTER.size)))
+_SEALED_BYTES = _SIGNATURE_BYTES + _POINTER.size
 
 LAUNCH_S = 60.0
 """Seconds for which segments of a client may wait for the launch of their run."""
-
-KEPT_BYTES = 1024 * 1024 * 1024
-"""Bytes of mappings that a worker keeps to use them again: address space, for each 500th part of
-which the kernel keeps a table in memory."""
-
-# One number for each page of this process. It is opened anew for each look, as a forked process has
-# other pages.
-_PAGEMAP = Path("/proc/self/pagemap")
-
-# Of a page there, see admin-guide/mm/pagemap.rst of Linux: the byte with the flags; the flags of
-# pages that are in memory, in the swap, in a file; and their values for a page that was not looked
-# up yet, and for a page of the file itself.
-_FLAGS = 7 if sys.byteorder == "little" else 0
-_KINDS = 0b1110_0000
-_UNWRITTEN = (0, 0b1010_0000)
 
 # A file that is there from the first segment of a client until a supervisor takes over.
 _LAUNCHING = "launching"
@@ -185,7 +179,7 @@ class Segments:
         """
         self._directory = Path(directory) if directory else None
         self._arrays_fd = arrays_fd
-        self._mappings = _Mappings()
+        self._mappings = Mappings()
         self._large_bytes = large_bytes or SEGMENT_BYTES
 
     def takes(self, parts: Sequence[bytes | memoryview]) -> bool:
@@ -273,92 +267,6 @@ def _open_segment(path: Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
-class _Mapping:
-    """Copy-on-write memory of a part of a file."""
-
-    __slots__ = ("_address", "_memory", "_n_alone")
-
-    def __init__(self, fd: int, begin: int, n_bytes: int) -> None:
-        """Raises OSError."""
-        self._memory = mmap.mmap(fd, n_bytes, access=mmap.ACCESS_COPY, offset=begin)
-        first = ctypes.c_char.from_buffer(self._memory)
-        self._address = ctypes.addressof(first)
-        del first
-        self._n_alone = self._n_references()
-
-    def __len__(self) -> int:
-        return len(self._memory)
-
-    def view(self) -> memoryview:
-        """Returns the memory, which arrays keep alive by this view."""
-        return memoryview(self._memory)
-
-    def is_used(self) -> bool:
-        """Returns whether a view or an array has the memory still. Each holds a reference."""
-        return self._n_references() != self._n_alone
-
-    def _n_references(self) -> int:
-        return sys.getrefcount(self._memory)
-
-    def is_unwritten(self) -> bool:
-        """Returns whether all pages are those of the file. False where the kernel does not say."""
-        n_pages = -(-len(self) // mmap.PAGESIZE)
-        try:
-            with _PAGEMAP.open("rb", buffering=0) as file:
-                entries = os.pread(file.fileno(), 8 * n_pages, self._address // mmap.PAGESIZE * 8)
-        except OSError:
-            return False
-        flags = set(entries[_FLAGS::8])
-        return len(entries) == 8 * n_pages and all(flag & _KINDS in _UNWRITTEN for flag in flags)
-
-
-_Key: TypeAlias = tuple[int, int, int, int]
-"""inode, time of modification in nanoseconds, begin, number of bytes"""
-
-
-class _Mappings:
-    """The mappings of one worker. Each is at most once in use, and unchanged when it is used next.
-
-    A page of a new mapping is looked up when it is first read: for 50 MB that takes longer than to
-    add its numbers. A mapping that was read has its pages.
-    """
-
-    def __init__(self) -> None:
-        self._used: list[tuple[_Key, _Mapping]] = []
-        self._free: OrderedDict[_Key, _Mapping] = OrderedDict()  # the longest unused first
-
-    def view(self, fd: int, stats: os.stat_result, begin: int, n_bytes: int) -> memoryview:
-        """Returns private memory of a part of a file. Raises SharedMemoryError.
-
-        stats: of the file.
-        """
-        key = (stats.st_ino, stats.st_mtime_ns, begin, n_bytes)
-        mapping = self._free.pop(key, None)
-        if mapping is None:
-            mapping = self._new(fd, begin, n_bytes)
-        self._used.append((key, mapping))
-        return mapping.view()
-
-    def _new(self, fd: int, begin: int, n_bytes: int) -> _Mapping:
-        try:
-            return _Mapping(fd, begin, n_bytes)
-        except OSError:
-            self._free.clear()  # a process may have few mappings, and little address space
-        try:
-            return _Mapping(fd, begin, n_bytes)
-        except OSError as error:
-            raise SharedMemoryError(n_bytes, str(error)) from error
-
-    def tidy(self) -> None:
-        """Keep mappings that can be used again. The others end with the last array in them."""
-        while self._used:
-            key, mapping = self._used.pop()
-            if not mapping.is_used() and mapping.is_unwritten():
-                self._free[key] = mapping
-        while sum(map(len, self._free.values())) > KEPT_BYTES:
-            self._free.popitem(last=False)
-
-
 def _write_new(
     path: Path, n_bytes: int, offsets: Sequence[int], parts: Sequence[bytes | memoryview]
 ) -> os.stat_result:
@@ -400,6 +308,51 @@ def _reserve(directory: Path, n_bytes: int) -> bool:
         file.seek(0)
         file.write(_ROOM.pack(limit_bytes, n_taken + n_bytes))
         return True
+
+
+# ---- results ----
+
+
+def results(run: str, wanted: Sequence[tuple[int, Address]]) -> dict[int, memoryview]:
+    """Returns the values of sinks that lie in segments here, as private memory, by their task.
+
+    Each is as `decode_value` reads it with align=ALIGNMENT. wanted: sinks, and their addresses.
+    """
+    views: dict[int, memoryview] = {}
+    for task, address in wanted:
+        # Both are from the store, where others may have put a path that leads elsewhere.
+        is_name = run.isalnum() and address.token.isalnum()
+        if address.n_bytes >= SEGMENT_BYTES and is_name:
+            # Without a directory for an agent, no run of this machine has segments.
+            with contextlib.suppress(ConfigError, OSError):
+                path = _base(runtime_path()) / run / _value_name(task, address.token)
+                if _is_private(path.parent.parent):
+                    view = _whole(path)
+                    if _n_stored(view) == address.n_bytes:
+                        views[task] = view
+    return views
+
+
+def _is_private(directory: Path) -> bool:
+    """Returns whether no other user can have made what is in the directory. Raises OSError."""
+    stats = directory.lstat()
+    is_own = stat.S_ISDIR(stats.st_mode) and stats.st_uid == os.getuid()
+    return is_own and not stats.st_mode & 0o077
+
+
+def _whole(path: Path) -> memoryview:
+    """Returns a file as private memory. Raises OSError."""
+    fd = _open_segment(path)
+    try:
+        return memoryview(mmap.mmap(fd, os.fstat(fd).st_size, access=mmap.ACCESS_COPY))
+    finally:
+        os.close(fd)
+
+
+def _n_stored(view: memoryview) -> int:
+    """Returns the bytes that a value in a segment has in the store, without gaps and signed."""
+    parts = value_parts(view, ALIGNMENT)
+    return _SIGNATURE_BYTES + part_offsets(list(map(len, parts)))[-1] + len(parts[-1])
 
 
 # ---- arrays of the client ----

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,17 @@ from dagnb_workers.launchers.process import Processes
 
 import dagnb
 from dagnb import session, task
-from dagnb.errors import ArgumentChangedError, LaunchError, TaskFailedError
+from dagnb.errors import (
+    ArgumentChangedError,
+    LaunchError,
+    TaskFailedError,
+    ValueUnreadableError,
+)
 from dagnb.graph.node import Node
 from dagnb.handle import Run
 from dagnb.storage import segments
 from dagnb.storage.home import runtime_directory
+from dagnb.storage.redis import RedisStore
 from dagnb.testing.launcher_laws import Gate, waiting
 from dagnb.trace.trace import Phase
 from tests.services.processes import await_that, descendants, is_alive, supervisor_of
@@ -210,6 +217,132 @@ def test_a_value_that_cannot_be_mapped_fails_its_reader_with_the_cure(agent: int
     with pytest.raises(TaskFailedError, match=r"SharedMemoryError.*shared_memory_mb=0"):
         run.result(LIMIT_S)
     assert (n_events(run, "lost"), [error.task for error in run.errors]) == (0, ["total-0"])
+
+
+# ---- results ----
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Receives the number of values that this process reads from the store, each time."""
+    numbers: list[int] = []
+    fetch = RedisStore.fetch
+
+    async def counted(self: RedisStore, run: str, wanted: Any, **options: Any) -> Any:
+        numbers.append(len(wanted))
+        return await fetch(self, run, wanted, **options)
+
+    monkeypatch.setattr(RedisStore, "fetch", counted)
+    return numbers
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Run[Any]], None]]:
+    """Stops the supervisor of a run, so that its segments are there until the test is over."""
+    pids = []
+
+    def keep(run: Run[Any]) -> None:
+        pids.append(supervisor_of(run.id))
+        os.kill(pids[-1], signal.SIGSTOP)
+
+    yield keep
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_the_client_maps_a_large_result_and_later_reads_it_from_the_store(
+    agent: int, gate: Gate, fetched: list[int], kept: Callable[[Run[Any]], None]
+) -> None:
+    array = numbers()
+    run = dagnb.run([array, grown(array, 1), at(gate)], workers=Processes(n=1))
+    gate.until_there()
+    kept(run)
+    gate.open()
+
+    one, other, _ = run.result(LIMIT_S)
+
+    assert fetched == [1]  # what the gate returned
+    assert Path("/proc/self/maps").read_text().count(str(folder_of(run.id))) == 2
+    one += 5
+    assert (int(one.sum()), int(other.sum())) == (SUM + 5 * N, SUM + N)
+    assert [int(value.sum()) for value in run.result(LIMIT_S)[:2]] == [SUM, SUM + N]
+
+
+def test_a_result_stays_when_its_segment_and_the_agent_are_gone(
+    agent: int, fetched: list[int]
+) -> None:
+    run = numbers().run(workers=Processes(n=1))
+    value = run.result(LIMIT_S)
+    nothing_is_left(run)
+    session.wait(ask_agent("leave", force=True))
+    await_that(lambda: not is_alive(agent), "the agent left")
+    fetched.clear()
+
+    again = dagnb.attach(run.id).result(LIMIT_S)
+
+    assert fetched == [1]
+    np.testing.assert_array_equal(value, np.arange(N))
+    np.testing.assert_array_equal(again, np.arange(N))
+
+
+def test_a_result_of_a_worker_killed_before_its_commit_is_that_of_the_next_attempt(
+    agent: int, tmp_path: Path
+) -> None:
+    run = killed_while_writing(str(tmp_path / "mark")).run(workers=Processes(n=1))
+
+    np.testing.assert_array_equal(run.result(LIMIT_S), np.arange(N))
+    nothing_is_left(run)
+
+
+@pytest.mark.parametrize("limit_mb", [0, 0.1])
+def test_results_without_room_in_shared_memory_come_from_the_store(
+    agent: int, gate: Gate, fetched: list[int], limit_mb: float
+) -> None:
+    workers = Processes(n=1, shared_memory_mb=limit_mb)
+    run = dagnb.run([numbers(), at(gate)], workers=workers)
+    gate.until_there()
+    gate.open()
+
+    value, _ = run.result(LIMIT_S)
+
+    assert fetched == [2]
+    np.testing.assert_array_equal(value, np.arange(N))
+
+
+@task
+def unreadable() -> Any:
+    """Two arrays and an object that only workers can read."""
+    return [np.arange(N), Unreadable(), np.arange(N) + 1]
+
+
+class Unreadable:
+    """Raises when the client reads it."""
+
+    def __reduce__(self) -> Any:
+        return read_by, (os.getpid(),)
+
+
+def read_by(pid: int) -> int:
+    """Fails in another process than the one that has pickled."""
+    if os.getpid() != pid:
+        raise ValueError("not here")
+    return pid
+
+
+def test_a_mapped_result_that_cannot_be_unpickled_is_offered_whole(
+    agent: int, gate: Gate, fetched: list[int], kept: Callable[[Run[Any]], None]
+) -> None:
+    run = dagnb.run([unreadable(), at(gate)], workers=Processes(n=1))
+    gate.until_there()
+    kept(run)
+    gate.open()
+
+    with pytest.raises(ValueUnreadableError) as caught:
+        run.result(LIMIT_S)
+
+    _, buffers = caught.value.pickles["unreadable-0"]
+    assert fetched == [1]
+    assert buffers == (np.arange(N).tobytes(), (np.arange(N) + 1).tobytes())
 
 
 # ---- arrays that the client gives to tasks ----

@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ import numpy as np
 import pytest
 
 from dagnb.errors import SharedMemoryError, SignatureError
-from dagnb.graph.payload import decode_value, encode_value
-from dagnb.storage import segments
+from dagnb.graph.payload import Signer, decode_value, encode_value
+from dagnb.protocol.messages import Address
+from dagnb.storage import mappings, segments
 from dagnb.storage.segments import SEGMENT_BYTES, ArraySegment, Pointer, Segments
 
 LIMIT = 64 * SEGMENT_BYTES
@@ -258,7 +260,7 @@ def test_memory_is_not_used_again_where_the_kernel_does_not_say_what_was_written
     pointer = write(real_directory, big())
     reader = Reader(real_directory)
     reader.read(pointer)
-    monkeypatch.setattr(segments, "_PAGEMAP", Path(real_directory, "none"))
+    monkeypatch.setattr(mappings, "_PAGEMAP", Path(real_directory, "none"))
 
     reader.segments.tidy()
 
@@ -269,7 +271,7 @@ def test_a_worker_keeps_the_last_mappings_up_to_a_limit(
     real_directory: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pointers = [write(real_directory, big(), f"t{number}") for number in range(4)]
-    monkeypatch.setattr(segments, "KEPT_BYTES", 3 * SEGMENT_BYTES)
+    monkeypatch.setattr(mappings, "KEPT_BYTES", 3 * SEGMENT_BYTES)
     reader = Reader(real_directory)
 
     for number, pointer in enumerate(pointers):
@@ -287,14 +289,14 @@ def test_kept_mappings_give_way_to_a_new_one_when_the_process_may_map_no_more(
     reader = Reader(real_directory)
     reader.read(pointers[0])
     reader.segments.tidy()
-    made = segments._Mapping
+    made = mappings._Mapping
 
-    def limited(*arguments: int) -> segments._Mapping:
+    def limited(*arguments: int) -> mappings._Mapping:
         if n_mapped(real_directory):
             raise OSError(errno.ENOMEM, "no more")
         return made(*arguments)
 
-    monkeypatch.setattr(segments, "_Mapping", limited)
+    monkeypatch.setattr(mappings, "_Mapping", limited)
 
     array = reader.read(pointers[1], "u")
     np.testing.assert_array_equal(array, big())
@@ -464,6 +466,77 @@ def test_segments_of_a_client_are_no_leftovers_while_it_may_still_launch_their_r
     os.utime(Path(made, "launching"), (long_ago, long_ago))
 
     assert segments.runs_with_segments(tmp_path) == ["RUN"]
+
+
+# ---- results ----
+
+
+@pytest.fixture
+def result(directory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Address:
+    """The address of the result of task 0, a list with an array, which lies in a segment."""
+    monkeypatch.setattr(segments, "runtime_path", lambda: tmp_path)
+    value = [big(), "text"]
+    write(directory, value)
+    sealed = Signer(b"k" * 32).seal("value", *encode_value(value, "f-0"))
+    return Address("t", len(sealed), 1)
+
+
+def readable(result: Address, run: str = "RUN") -> bool:
+    return 0 in segments.results(run, [(0, result)])
+
+
+def test_a_client_here_reads_a_result_as_memory_of_its_own(result: Address) -> None:
+    one, other = (segments.results("RUN", [(0, result)])[0] for _ in range(2))
+
+    array, text = decode_value(one, align=segments.ALIGNMENT)
+    array += 1
+
+    np.testing.assert_array_equal(array, big() + 1)
+    assert text == "text"
+    np.testing.assert_array_equal(decode_value(other, align=segments.ALIGNMENT)[0], big())
+
+
+def test_a_result_is_read_only_by_its_token_and_size(result: Address, directory: str) -> None:
+    write(directory, "x" * 2 * SEGMENT_BYTES, "other")
+
+    assert readable(result)
+    for field, other in (("token", "other"), ("token", "none"), ("n_bytes", result.n_bytes + 1)):
+        assert not readable(replace(result, **{field: other}))
+    assert not readable(replace(result, n_bytes=SEGMENT_BYTES - 1))
+    assert not readable(result, run="OTHER")
+
+
+@pytest.mark.parametrize(
+    ("run", "token"), [("..", "t"), ("RUN", "t/../../OTHER/0-t"), ("../RUN", "t")]
+)
+def test_names_in_the_store_lead_to_no_other_folder(
+    result: Address, directory: str, run: str, token: str
+) -> None:
+    """Another user may write to the store, and may make files in shared memory."""
+    for folder in (Path(directory).parent.parent, Path(directory).parent / "OTHER"):
+        folder.mkdir(exist_ok=True)
+        shutil.copy(Path(directory, "0-t"), folder)
+
+    assert not readable(replace(result, token=token), run)
+
+
+def test_a_result_in_a_directory_that_others_can_write_to_is_not_read(
+    result: Address, directory: str
+) -> None:
+    Path(directory).parent.chmod(0o777)
+
+    assert not readable(result)
+
+
+def test_a_result_is_left_to_the_store_where_it_cannot_be_mapped(
+    result: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOMEM, "no more")
+
+    monkeypatch.setattr("mmap.mmap", refused)
+
+    assert not readable(result)
 
 
 # ---- arrays of the client ----

@@ -306,7 +306,7 @@ class Runtime:
             except UnserialisableError as error:
                 name = self._failure_reporter.task_name(offer, record)
                 return self._failure_reporter.failure(offer, exception.of_result(error, name))
-            # A sink is read after the run, when its segments are gone.
+            # A sink is read after the run, too, when its segments are gone.
             is_segment = not record.is_sink and self._segments.takes(parts)
             sealed = b"" if is_segment else self._sealed(offer.task, token, parts)
             span.n_bytes = len(sealed) or sum(map(len, parts))
@@ -324,6 +324,8 @@ class Runtime:
 
         with self._recorder.span(self._worker, offer, Phase.STORE) as span:
             span.n_bytes = len(sealed)
+            if record.is_sink and self._segments.takes(parts):
+                self._segments.write(offer.task, token, parts)  # for the client, if it is here
             try:
                 address = await until_available(
                     lambda: self._store.store(
