@@ -186,10 +186,18 @@ class Segments:
         """Returns whether a value with these parts is large enough, and the run has segments."""
         return self._directory is not None and sum(map(len, parts)) >= self._large_bytes
 
-    def write(self, task: int, token: str, parts: Sequence[bytes | memoryview]) -> bytes | None:
+    def write(
+        self,
+        task: int,
+        token: str,
+        parts: Sequence[bytes | memoryview],
+        *,
+        is_copy: bool = False,
+    ) -> bytes | None:
         """Write the parts of encode_value. Returns the packed pointer; None when there is no room.
 
-        One copy of the bytes. token: random, of this attempt.
+        One copy of the bytes. token: random, of this attempt. is_copy: the store has the value,
+        too: half of the room stays for values that would have to go there.
         """
         offsets = [0, *part_offsets(list(map(len, parts[1:])), ALIGNMENT)]
         if self._directory is None:
@@ -197,7 +205,7 @@ class Segments:
         n_bytes = offsets[-1] + len(parts[-1])
         path = self._directory / _value_name(task, token)
         try:
-            if not _reserve(self._directory, n_bytes):
+            if not _reserve(self._directory, n_bytes, share=0.5 if is_copy else 1.0):
                 return None
         except OSError:  # the directory was removed: the run is over
             return None
@@ -295,15 +303,16 @@ def _write(fd: int, data: bytes | memoryview, begin: int) -> None:
         n_written += os.pwrite(fd, view[n_written:], begin + n_written)
 
 
-def _reserve(directory: Path, n_bytes: int) -> bool:
+def _reserve(directory: Path, n_bytes: int, *, share: float = 1.0) -> bool:
     """Count bytes as taken, or given back if negative. Returns False when the run has no more room.
 
+    share: of the room that may be taken then.
     Raises OSError when the run has no segments any more.
     """
     with (directory / "room").open("r+b", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # the kernel releases it, too, if this process is killed
         limit_bytes, n_taken = _ROOM.unpack(file.read(_ROOM.size))
-        if n_taken + n_bytes > limit_bytes:
+        if n_taken + n_bytes > share * limit_bytes:
             return False
         file.seek(0)
         file.write(_ROOM.pack(limit_bytes, n_taken + n_bytes))

@@ -339,6 +339,15 @@ def test_a_run_takes_no_more_than_its_limit_from_all_its_workers(directory: str)
     assert not Path(directory, "0-t3").exists()
 
 
+def test_copies_leave_half_of_the_room_to_values_that_are_nowhere_else(directory: str) -> None:
+    parts = encode_value(big(LIMIT // 3), "f-0")
+
+    copies = [Segments(directory).write(0, token, parts, is_copy=True) for token in "ab"]
+
+    assert [copy is not None for copy in copies] == [True, False]
+    assert write(directory, big(LIMIT // 3), "value") is not None
+
+
 def test_writers_at_once_take_no_more_than_the_limit(
     directory: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -325,7 +325,8 @@ class Runtime:
         with self._recorder.span(self._worker, offer, Phase.STORE) as span:
             span.n_bytes = len(sealed)
             if record.is_sink and self._segments.takes(parts):
-                self._segments.write(offer.task, token, parts)  # for the client, if it is here
+                # For the client, if it is here.
+                self._segments.write(offer.task, token, parts, is_copy=True)
             try:
                 address = await until_available(
                     lambda: self._store.store(
