@@ -118,6 +118,8 @@ class Mappings:
 
     def tidy(self) -> None:
         """Keep mappings that can be used again. The others end with the last array in them."""
+        if not self._used:  # most tasks read nothing large
+            return
         while self._used:
             key, mapping = self._used.pop()
             if not mapping.is_used() and mapping.is_unwritten():
