@@ -40,12 +40,17 @@ from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Costs, Planner, Problem, needs_costs
 from dagnb.protocol import naming, program
 from dagnb.protocol.invocation import INLINE_DAG_BYTES, Invocation, versions
-from dagnb.protocol.launcher import Launcher, SharingMemory, WorkerSlot, shares_files
+from dagnb.protocol.launcher import (
+    Launcher,
+    SharedArrays,
+    SharingMemory,
+    WorkerSlot,
+    shares_files,
+)
 from dagnb.protocol.run_description import RunDetails, describe
 from dagnb.run_history.history import kept_runs, known_runs
 from dagnb.simulation.simulate import simulate as simulate_plan
 from dagnb.storage.interface import RunLine
-from dagnb.storage.segments import SEGMENT_BYTES
 from dagnb.trace.trace import Phase, Span, Trace
 from dagnb.trace.upload import Upload
 from dagnb.views.show import bundle
@@ -167,17 +172,18 @@ async def _start(
     store, address = await session.store_for(chosen, launcher)
     key = session.key_for(store)
     run_id = new_run_id()
-    with _nothing_collected():
-        ready = _build(planned, run_id, launcher, Signer(key), ending)
-        description = describe(planned, name, ready, Signer(key), run_id, details)
-    submission = replace(ready.submission, meta=description)
+    arrays = launcher.shared_arrays(run_id) if isinstance(launcher, SharingMemory) else None
 
     try:
+        with _nothing_collected():
+            ready = _build(planned, run_id, launcher, Signer(key), arrays, ending)
+            description = describe(planned, name, ready, Signer(key), run_id, details)
+        submission = replace(ready.submission, meta=description)
         # Contents first: a submitted run may be started by workers that wait already.
         n_shared = await store.share(ready.contents, run=run_id, ttl_s=submission.ttl_s)
         submitted_at = await store.submit(submission)  # by the store's clock, as every span
         begin_s = submitted_at - (time.monotonic() - began)
-        n_bytes = ready.n_bytes + n_shared
+        n_bytes = ready.n_bytes + n_shared + (arrays.n_bytes if arrays else 0)
         span = Span(-1, "", Phase.SUBMIT, begin_s, submitted_at, n_bytes)
 
         # A small DAG is sent with the invocation, which saves its workers a round trip.
@@ -193,12 +199,14 @@ async def _start(
             asked_at=submitted_at,
             versions=versions(),
             metrics=upload.text,
+            segment_bytes=arrays.limit_bytes if arrays else 0,
+            arrays=arrays.close() if arrays else {},
         )
-        if isinstance(launcher, SharingMemory) and (large := _large_buffers(ready)):
-            invocation = launcher.share_memory(invocation, large)
         await launcher.launch(invocation, planned.needs)
     except BaseException:
-        # Also after an interrupt: the caller has no handle, so the run must not stay in the store.
+        # Also after an interrupt: the caller has no handle, so nothing of the run must stay.
+        if arrays:
+            arrays.remove()
         with contextlib.suppress(StorageError):
             await store.forget(run_id)
         raise
@@ -210,29 +218,22 @@ async def _start(
     return handle
 
 
-def _large_buffers(ready: program.Program) -> dict[str, bytes]:
-    """Returns the memory of large arrays among the contents, by hash."""
-    large = {}
-    for name in ready.buffers:
-        if len(ready.contents[name]) >= SEGMENT_BYTES:
-            large[name] = ready.contents[name]
-    return large
-
-
 def _build(
     planned: Plan,
     run_id: str,
     launcher: Launcher,
     signer: Signer,
+    arrays: SharedArrays | None,
     ending: dict[str, Any],
 ) -> program.Program:
-    """Pickle and sign everything that workers of this launcher need."""
+    """Pickle and sign everything that workers of this launcher need. arrays: see SharingMemory."""
     return program.build(
         planned,
         run_id,
         signer,
         cap=launcher.cap,
         by_kind=launcher.by_kind,
+        write_array=arrays.write if arrays else None,
         archive=None if shares_files(launcher) else archive.archive,
         modules=archive.made_modules(),
         cells=sources.cells,

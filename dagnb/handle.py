@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
@@ -48,6 +48,7 @@ from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.naming import find_task
 from dagnb.protocol.run_description import RunDescription, check_python, counts, verify
 from dagnb.run_history.history import History, record_finished
+from dagnb.storage import segments
 from dagnb.storage.interface import Store
 from dagnb.storage.open import MEMORY_URL
 from dagnb.trace.chunk import is_last, packed, unpacked
@@ -531,8 +532,12 @@ async def values(store: Store, seen: Observation, sinks: Sequence[int]) -> tuple
     Raises BlobMissingError, SignatureError, VersionMismatchError, ValueUnreadableError.
     """
     wanted = [(sink, seen.results[sink]) for sink in sinks]
-    blobs = await store.fetch(seen.run, wanted, is_sink=True)
-    lost = [sink for sink, blob in zip(sinks, blobs, strict=True) if blob is None]
+    opened: dict[int, tuple[memoryview, int]] = {}
+    for sink, memory in segments.results(seen.run, wanted).items():
+        opened[sink] = memory, segments.ALIGNMENT
+    remote = [(sink, address) for sink, address in wanted if sink not in opened]
+    blobs = await store.fetch(seen.run, remote, is_sink=True)
+    lost = [sink for (sink, _), blob in zip(remote, blobs, strict=True) if blob is None]
     if lost:
         names = RunDescription.read(seen.meta).names
         raise BlobMissingError([names[sink] for sink in lost])
@@ -540,25 +545,24 @@ async def values(store: Store, seen: Observation, sinks: Sequence[int]) -> tuple
     signer = Signer(session.key_for(store))
     # The description says which task is which: a forged one could swap two verified values.
     verify(seen.meta, signer, seen.run)
-    pickles = []
-    for (sink, address), blob in zip(wanted, blobs, strict=True):
+    for (sink, address), blob in zip(remote, blobs, strict=True):
         assert blob is not None
-        pickles.append(signer.open(f"value:{seen.run}:{sink}:{address.token}", blob))
-    return _unpickled(seen, sinks, pickles)
+        opened[sink] = signer.open(f"value:{seen.run}:{sink}:{address.token}", blob), 0
+    return _unpickled(seen, sinks, opened)
 
 
 def _unpickled(
-    seen: Observation, sinks: Sequence[int], opened: Sequence[memoryview]
+    seen: Observation, sinks: Sequence[int], opened: Mapping[int, tuple[memoryview, int]]
 ) -> tuple[Any, ...]:
-    """Returns the values in these bytes, which are verified.
+    """Returns the values in these bytes, which are verified; `align` of decode_value with each.
 
     Raises ValueUnreadableError with the values that could be read.
     """
     read: dict[int, Any] = {}
     failed: dict[int, BaseException] = {}
-    for sink, data in zip(sinks, opened, strict=True):
+    for sink in sinks:
         try:
-            read[sink] = decode_value(data)
+            read[sink] = decode_value(opened[sink][0], align=opened[sink][1])
         # Unpickling runs the user's code; SystemExit would end our loop.
         except BaseException as error:  # noqa: BLE001  # as above
             failed[sink] = error
@@ -567,13 +571,10 @@ def _unpickled(
 
     names = RunDescription.read(seen.meta).names
     pickles = {}
-    for sink, data in zip(sinks, opened, strict=True):
-        if sink in failed:
-            pickled, *buffers = value_parts(data)
-            pickles[names[sink]] = (
-                bytes(pickled),
-                tuple(map(bytes, buffers)),
-            )
+    for sink in failed:
+        data, align = opened[sink]
+        pickled, *buffers = value_parts(data, align or 1)
+        pickles[names[sink]] = (bytes(pickled), tuple(map(bytes, buffers)))
     first = next(iter(failed.values()))
     others = {names[sink]: value for sink, value in read.items()}
     raise ValueUnreadableError(seen.run, raised_text(first), pickles, others) from first

@@ -50,7 +50,9 @@ class Invocation:
       workers do not share the memory of one machine.
     large_bytes: values from this size on go to segments; 0: from the usual size on.
     segments: directory of the run's segments, '' for none; set by the supervisor, for its workers.
-    buffers: packed pointers to segments with memory of arrays, by content hash.
+    arrays: packed places of the client's arrays in their segment, by name.
+    arrays_fd: descriptor of that segment, which workers inherit from the supervisor, who sets it;
+      -1 for none.
     metrics: when spans are uploaded, read by dagnb.trace.upload.strategy; '' for its default.
     surroundings: what tasks see of the client, such as its folder; {} for what the workers have.
     batches: workers take several short tasks at a time, see protocol/worker.py.
@@ -80,7 +82,8 @@ class Invocation:
     segment_bytes: int = 0
     large_bytes: int = 0
     segments: str = ""
-    buffers: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    arrays: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    arrays_fd: int = -1
     surroundings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     batches: bool = True
 
@@ -91,7 +94,7 @@ class Invocation:
         values = asdict(self)
         values["key"] = base64.b64encode(self.key).decode()
         values["records"] = [base64.b64encode(record).decode() for record in self.records]
-        values["buffers"] = _mapped(self.buffers, lambda data: base64.b64encode(data).decode())
+        values["arrays"] = _mapped(self.arrays, lambda data: base64.b64encode(data).decode())
         return json.dumps(values)
 
     @classmethod
@@ -102,7 +105,7 @@ class Invocation:
         values = {name: value for name, value in json.loads(text).items() if name in known}
         values["key"] = base64.b64decode(values["key"])
         values["records"] = tuple(base64.b64decode(record) for record in values["records"])
-        values["buffers"] = _mapped(values.get("buffers", {}), base64.b64decode)
+        values["arrays"] = _mapped(values.get("arrays", {}), base64.b64decode)
         values["phases"] = tuple(map(tuple, values.get("phases", ())))
         return cls(**values)
 

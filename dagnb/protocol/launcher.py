@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -119,6 +119,35 @@ def shares_files(launcher: Launcher) -> bool:
     return bool(getattr(launcher, "shares_files", False))
 
 
+class SharedArrays(Protocol):
+    """Arrays that the client gives to tasks of one run, in memory that it shares with workers."""
+
+    @property
+    def limit_bytes(self) -> int:
+        """Bytes of shared memory that the run may take."""
+        ...
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the arrays written so far."""
+        ...
+
+    def write(self, memory: memoryview) -> str:
+        """Copy the memory of an array. Returns its name in this run.
+
+        Returns '' for a small array, or when there is no room: then it belongs into the store.
+        """
+        ...
+
+    def close(self) -> dict[str, bytes]:
+        """Returns the place of each array by name, for Invocation.arrays. Then writes no more."""
+        ...
+
+    def remove(self) -> None:
+        """Remove them, because the run was not launched."""
+        ...
+
+
 @runtime_checkable
 class SharingMemory(Launcher, Protocol):
     """A launcher whose workers share the memory of this machine with the client.
@@ -126,11 +155,8 @@ class SharingMemory(Launcher, Protocol):
     Optional: without it, workers read all arguments from the store.
     """
 
-    def share_memory(self, invocation: Invocation, buffers: Mapping[str, bytes]) -> Invocation:
-        """Write memory of arrays where the workers of the run can map it, as far as there is room.
-
-        buffers: by content hash. Returns the invocation with the pointers to them.
-        """
+    def shared_arrays(self, run: str) -> SharedArrays:
+        """Returns a place for arrays of a run that is launched next. Writes nothing yet."""
         ...
 
 

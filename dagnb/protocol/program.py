@@ -2,7 +2,8 @@
 
     header    stored once, by content: functions and their options, and the hashes of
               the archive of the user's modules, of cells, of modules made in memory
-    contents  stored once, by content: pickled functions, large arguments, the archive
+    contents  stored once, by content: pickled functions, large arguments, the archive;
+              arrays in shared memory are not stored, and have a name instead of a hash
     records   one for each task: links (see layout.py) and a signed body
 
 A body says which function to call and with which argument bytes, so a worker never needs the whole
@@ -23,7 +24,7 @@ from dagnb.graph.identity import identity
 from dagnb.graph.lineage import lineage
 from dagnb.graph.payload import Signer, encode_function
 from dagnb.graph.pickling.flat import FlatContainers
-from dagnb.graph.pickling.packing import unpack
+from dagnb.graph.pickling.packing import Content, unpack
 from dagnb.graph.task import Node, Task
 from dagnb.planning.plan import Plan
 from dagnb.protocol.layout import Kinds, submission
@@ -35,6 +36,9 @@ INLINE_CALL_BYTES = 256 * 1024
 
 A record is read by scripts on the server, one at a time, and must not keep it busy for long.
 """
+
+WriteArray: TypeAlias = Callable[[memoryview], str]
+"""memory of an array -> the name by which workers find it; '' when it belongs to the contents"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +120,7 @@ class Body:
     """One call.
 
     function: number in the header. ordinal: of the call, among calls of that function.
-    contents: hashes of the contents that the call needs.
+    contents: hashes of the contents that the call needs, or names of arrays in shared memory.
     call: argument bytes; if b'', they are the last of the contents, or there are no arguments.
     """
 
@@ -188,7 +192,6 @@ class Program:
     """A plan ready to be submitted.
 
     contents: hash -> bytes to share. header: hash of the header among them.
-    buffers: those that are memory of arrays.
     codes: lasting hash of each function. code: position in `codes`, for each step.
     keys: of the call of each step, see graph.lineage. ordinals: of each step, see naming.
     """
@@ -196,7 +199,6 @@ class Program:
     submission: Submission
     contents: dict[str, bytes]
     header: str
-    buffers: frozenset[str] = frozenset()
     codes: tuple[str, ...] = ()
     code: tuple[int, ...] = ()
     keys: tuple[str, ...] = ()
@@ -214,21 +216,23 @@ class Program:
 class _Collector:
     """Collects content.
 
-    An argument that is given to many tasks is hashed once. known: key of an argument -> its content
-    hash. files: source files of code that is pickled by value.
-    buffers: hashes of the contents that are memory of arrays.
+    An argument that is given to many tasks is hashed, or written to shared memory, once.
+    write_array: see build. known: key of an argument -> the name of its content.
+    shared: summary -> an array in shared memory, and its name.
+    files: source files of code that is pickled by value.
     functions, calls: pickles, to be searched for modules of the user.
     lines: of the header. numbers: id of a Task object -> the number of its line. code: the line of
     each step.
     """
 
     signer: Signer
+    write_array: WriteArray | None
     contents: dict[str, bytes] = field(default_factory=dict)
     known: dict[Hashable, str] = field(default_factory=dict)
+    shared: dict[Hashable, tuple[Content, str]] = field(default_factory=dict)
     files: set[str] = field(default_factory=set)
     functions: list[bytes] = field(default_factory=list)
     calls: list[bytes] = field(default_factory=list)
-    buffers: set[str] = field(default_factory=set)
     lines: list[FunctionLine] = field(default_factory=list)
     numbers: dict[int, int] = field(default_factory=dict)
     code: list[int] = field(default_factory=list)
@@ -258,7 +262,7 @@ class _Collector:
         return self.numbers[id(task)]
 
     def share(self, node: Node[Any], name: str) -> tuple[str, ...]:
-        """Add the large arguments of a call. Returns their content hashes.
+        """Add the large arguments of a call. Returns the names of their contents.
 
         name: of the call, for the error. Raises ArgumentChangedError.
         """
@@ -268,16 +272,27 @@ class _Collector:
             return ()
         for content in packed.contents:
             if content.key not in self.known:
-                data = content.copied()
-                if data is None:
+                added = self._add(content)
+                if added is None:
                     raise node.change_error(name, content)
-                self.known[content.key] = self.put(data)
-                # Memory of arrays, as opposed to a pickle, names no module.
-                if isinstance(content.data, bytes):
-                    self.calls.append(data)
-                else:
-                    self.buffers.add(self.known[content.key])
+                self.known[content.key] = added
         return tuple(self.known[content.key] for content in packed.contents)
+
+    def _add(self, content: Content) -> str | None:
+        """Add one large argument. Returns its name; None if it has changed since the call."""
+        if isinstance(content.data, bytes):
+            self.calls.append(content.data)  # a pickle may name modules, memory of arrays none
+        elif self.write_array is not None:
+            # Each pickle of a data frame shows the same memory as another object.
+            other, name = self.shared.get(content.summary, (content, ""))
+            if name and content.equals(other):
+                return name
+            if name := self.write_array(content.data):
+                self.shared.setdefault(content.summary, (content, name))
+                # After the copy: what is written to the array from now on is not in it.
+                return name if content.is_unchanged() else None
+        data = content.copied()
+        return None if data is None else self.put(data)
 
 
 def build(
@@ -290,6 +305,7 @@ def build(
     modules: bytes = b"",
     cells: Callable[[Iterable[str]], Cells] = lambda files: {},
     by_kind: bool = False,
+    write_array: WriteArray | None = None,
     **terms: Any,
 ) -> Program:
     """Pickle, sign and lay out a plan. O(steps + edges + bytes).
@@ -300,10 +316,11 @@ def build(
     modules: pickle of modules made in memory.
     cells: returns the text of source files; it is called with those of the functions.
     by_kind: workers of different resources need different instances; else any serves any.
+    write_array: writes memory of an array where workers can map it, instead of the contents.
     terms: more fields of Submission.
     Raises UnserialisableError naming the task, ArgumentChangedError naming task and argument.
     """
-    collector = _Collector(signer)
+    collector = _Collector(signer, write_array)
     ordinals = ordinals_of(plan.names)
     kinds = Kinds.RESOURCES if by_kind else Kinds.ONE
     bodies = _bodies(plan, run, ordinals, collector)
@@ -323,7 +340,6 @@ def build(
     return Program(
         submission=submitted,
         contents=collector.contents,
-        buffers=frozenset(collector.buffers),
         header=collector.put(header.pack()),
         codes=tuple(line.identity for line in collector.lines),
         code=tuple(collector.code),

@@ -8,29 +8,41 @@ pointer of 68 bytes in the place of the value. So nothing of the protocol knows 
         RUN/                    0700, made by the client, or by the supervisor before it forks
             room                bytes that the run may take, and bytes that it took
             TASK-TOKEN          a segment: header, pickle, buffers aligned to 64 bytes
-            HASH                a segment: memory of an array that the client gave to tasks
+            arrays              a segment: arrays that the client gave to tasks, each on pages of
+                                its own
             launching           there until the supervisor has taken over from the client
 
     writes      a worker, once, with the room reserved first. Without room, or without /dev/shm as
                 on macOS, the value goes to the store.
     reads       workers of the same run, by a private mapping (copy-on-write): arrays are writable,
                 and a page is copied when its reader first writes to it. Other readers, and the
-                segment, never see a change.
-    arguments   large arrays in arguments are written by the client before it launches the run, and
-                their pointers go with the invocation. They are in the store as well: a worker
-                that cannot map one reads it there.
+                segment, never see a change. A worker uses a mapping again, so that the pages are
+                looked up once and not for each task, if no object uses it any more and the kernel
+                shows that none of its pages was written to.
+    arrays      large arrays in arguments are written by the client before it launches the run, and
+                their places go with the invocation. Those that find no room go to the store, and
+                only those. They cannot be computed again, so supervisor and workers hold the file
+                open: they keep it when another process removes it, as systemd does when the user
+                has logged out (RemoveIPC in logind.conf).
     removes     the supervisor when the run is over; after a kill the agent, which removes the
                 segments of every run without a record. A file that is removed stays readable for
                 those that have mapped it.
 
-Only values that workers of one supervisor read lie in segments: these workers share the mount. The
-values of sinks go to the store, because they are read after the run, and perhaps from elsewhere.
+    results     the value of a sink lies in a segment and in the store: it is read after the run,
+                and perhaps from elsewhere, or later, when its segment and even the agent are gone.
+                A client on this machine that reads it before the supervisor removes it maps the
+                segment, and neither downloads nor verifies nor copies it.
+
+Other values have the segment alone: only workers of one supervisor read them, and these share the
+mount.
 
 Which file is meant. The pointer is signed with run, task and token, and names size, inode and time
 of modification of the file. A file that differs in one of them, or is gone, counts as a lost value,
 so lineage computes it again. The pointer also has the hash of header and pickle, which is all that
 unpickling runs as code. The bytes of arrays are not hashed: that takes as long as a copy. Another
-process of the same user can change them, as it can change the memory of a worker by ptrace.
+process of the same user can change them, as it can change the memory of a worker by ptrace. The
+segment of a result has no pointer. The address of the result, with its random token and its size,
+names a file in a directory that no other user can write to.
 """
 
 from __future__ import annotations
@@ -42,6 +54,7 @@ import logging
 import mmap
 import os
 import shutil
+import stat
 import struct
 import time
 from collections.abc import Sequence
@@ -51,8 +64,10 @@ from typing import Any
 
 from dagnb.errors import ConfigError, SharedMemoryError, SignatureError
 from dagnb.graph.brief import brief
-from dagnb.graph.payload import Signer, decode_value, part_offsets
-from dagnb.storage.home import private_directory, write_private
+from dagnb.graph.payload import Signer, decode_value, part_offsets, value_parts
+from dagnb.protocol.messages import Address
+from dagnb.storage.home import private_directory, runtime_path, write_private
+from dagnb.storage.mappings import Mappings
 
 SEGMENT_BYTES = 256 * 1024
 """Values from this size on go to segments. For smaller ones a file costs more than it saves."""
@@ -67,14 +82,22 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # checked by private_directory
 # modification in nanoseconds, SHA-256 of header and pickle.
 _POINTER = struct.Struct("<IQQQQ32s")
 
+_SIGNATURE_BYTES = len(Signer(b"any key").seal("", b""))
+
 # Bytes of a signed pointer.
-_SEALED_BYTES = len(Signer(b"any key").seal("", bytes(_POINTER.size)))
+_SEALED_BYTES = _SIGNATURE_BYTES + _POINTER.size
 
 LAUNCH_S = 60.0
 """Seconds for which segments of a client may wait for the launch of their run."""
 
 # A file that is there from the first segment of a client until a supervisor takes over.
 _LAUNCHING = "launching"
+
+# The segment of the client's arrays.
+_ARRAYS = "arrays"
+
+# Of an array in that segment: where it begins, its bytes; inode and time of modification.
+_PLACE = struct.Struct("<QQQQ")
 
 # Bytes that the run may take, bytes that it took.
 _ROOM = struct.Struct("<QQ")
@@ -148,64 +171,56 @@ class MappedValue:
 class Segments:
     """The segments of one run, as one worker uses them."""
 
-    def __init__(self, directory: str, large_bytes: int = 0) -> None:
+    def __init__(self, directory: str, large_bytes: int = 0, arrays_fd: int = -1) -> None:
         """Begin. directory: as `make` returned it; '' for a run without segments.
 
         large_bytes: values from this size on go to segments; 0: SEGMENT_BYTES.
+        arrays_fd: as `open_arrays` returned it.
         """
         self._directory = Path(directory) if directory else None
+        self._arrays_fd = arrays_fd
+        self._mappings = Mappings()
         self._large_bytes = large_bytes or SEGMENT_BYTES
 
     def takes(self, parts: Sequence[bytes | memoryview]) -> bool:
         """Returns whether a value with these parts is large enough, and the run has segments."""
         return self._directory is not None and sum(map(len, parts)) >= self._large_bytes
 
-    def write(self, task: int, token: str, parts: Sequence[bytes | memoryview]) -> bytes | None:
+    def write(
+        self,
+        task: int,
+        token: str,
+        parts: Sequence[bytes | memoryview],
+        *,
+        is_copy: bool = False,
+    ) -> bytes | None:
         """Write the parts of encode_value. Returns the packed pointer; None when there is no room.
 
-        One copy of the bytes. token: random, of this attempt.
+        One copy of the bytes. token: random, of this attempt. is_copy: the store has the value,
+        too: half of the room stays for values that would have to go there.
         """
-        header, *rest = parts
-        offsets = [0, *part_offsets(list(map(len, rest)), ALIGNMENT)]
-        head = len(header) + len(rest[0])
-        return self._write(_value_name(task, token), offsets, parts, head)
-
-    def write_buffer(self, content: str, data: bytes | memoryview) -> bytes | None:
-        """Write memory of an array that a client gives to tasks. Returns as `write`.
-
-        content: its hash.
-        """
-        return self._write(content, [0], [data], 0)
-
-    def _write(
-        self,
-        name: str,
-        offsets: Sequence[int],
-        parts: Sequence[bytes | memoryview],
-        n_head: int,
-    ) -> bytes | None:
-        """Write parts at their offsets. n_head: bytes of the parts that are run as code."""
+        offsets = [0, *part_offsets(list(map(len, parts[1:])), ALIGNMENT)]
         if self._directory is None:
             return None
         n_bytes = offsets[-1] + len(parts[-1])
-        path = self._directory / name
+        path = self._directory / _value_name(task, token)
         try:
-            if not _reserve(self._directory, n_bytes):
+            if not _reserve(self._directory, n_bytes, share=0.5 if is_copy else 1.0):
                 return None
         except OSError:  # the directory was removed: the run is over
             return None
         try:
-            stats = _write(path, n_bytes, offsets, parts)
+            stats = _write_new(path, n_bytes, offsets, parts)
         except OSError as error:  # the file system is full, or too many files are open
             _log.info("a value of %d bytes goes to the store: %s", n_bytes, error)
             path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 _reserve(self._directory, -n_bytes)
             return None
-        head = b"".join(parts[:2]) if n_head else b""
+        head = b"".join(parts[:2])  # all that unpickling runs as code
         return Pointer(
             n_bytes=n_bytes,
-            n_head=n_head,
+            n_head=len(head),
             inode=stats.st_ino,
             modified_ns=stats.st_mtime_ns,
             head_hash=hashlib.sha256(head).digest(),
@@ -217,78 +232,225 @@ class Segments:
         pointer: verified. Raises SharedMemoryError when the process may map or open no more: that
         is no reason to compute the value again.
         """
-        view = self._map(_value_name(task, token), pointer)
-        return None if view is None else MappedValue(view, pointer)
-
-    def map_buffer(self, content: str, packed: bytes) -> memoryview | None:
-        """Returns memory of an array, private and writable; None when it is gone.
-
-        packed: its pointer. Raises SharedMemoryError.
-        """
-        pointer = Pointer.unpack(packed)
-        return None if pointer is None else self._map(content, pointer)
-
-    def _map(self, name: str, pointer: Pointer) -> memoryview | None:
         if self._directory is None:
             return None
+        expected = (pointer.n_bytes, pointer.inode, pointer.modified_ns)
         try:
-            mapped = _private_mapping(self._directory / name, pointer)
+            fd = _open_segment(self._directory / _value_name(task, token))
         except FileNotFoundError:
             return None
         except OSError as error:
             raise SharedMemoryError(pointer.n_bytes, str(error)) from error
-        # Arrays keep the mapping alive by this view; the last of them unmaps it.
-        return None if mapped is None else memoryview(mapped)
+        try:
+            stats = os.fstat(fd)
+            if (stats.st_size, stats.st_ino, stats.st_mtime_ns) != expected:
+                return None
+            view = self._mappings.view(fd, stats, 0, pointer.n_bytes)
+            return MappedValue(view, pointer)
+        finally:
+            os.close(fd)
+
+    def map_array(self, packed: bytes) -> memoryview | None:
+        """Returns memory of an array of the client, private and writable; None when it is gone.
+
+        packed: its place. Raises SharedMemoryError.
+        """
+        begin, n_bytes, *expected = _PLACE.unpack(packed)
+        with contextlib.suppress(OSError):  # a task may have closed what it has not opened
+            stats = os.fstat(self._arrays_fd)
+            if [stats.st_ino, stats.st_mtime_ns] == expected:
+                return self._mappings.view(self._arrays_fd, stats, begin, n_bytes)
+        return None
+
+    def tidy(self) -> None:
+        """Release what a task has left that is over: memory that it has changed, above all."""
+        self._mappings.tidy()
 
 
 def _value_name(task: int, token: str) -> str:
     return f"{task}-{token}"
 
 
-def _private_mapping(path: Path, pointer: Pointer) -> mmap.mmap | None:
-    """Returns a copy-on-write mapping; None for another file than was written."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        stats = os.fstat(fd)
-        seen = (stats.st_size, stats.st_ino, stats.st_mtime_ns)
-        if seen != (pointer.n_bytes, pointer.inode, pointer.modified_ns):
-            return None
-        return mmap.mmap(fd, pointer.n_bytes, access=mmap.ACCESS_COPY)
-    finally:
-        os.close(fd)
+def _open_segment(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
-def _write(
+def _write_new(
     path: Path, n_bytes: int, offsets: Sequence[int], parts: Sequence[bytes | memoryview]
 ) -> os.stat_result:
     """Write a new file. Returns its state. Raises OSError, such as that of a full file system."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        # All pages at once: a file system that is full must refuse here. A page that is missing in
-        # a mapping would end its reader with SIGBUS.
-        os.posix_fallocate(fd, 0, n_bytes)
+        _allocate(fd, 0, n_bytes)
         for offset, part in zip(offsets, parts, strict=True):
-            view, n_written = memoryview(part), 0
-            while n_written < len(view):  # Linux writes at most 2 GiB at a time
-                n_written += os.pwrite(fd, view[n_written:], offset + n_written)
+            _write(fd, part, offset)
         return os.fstat(fd)
     finally:
         os.close(fd)
 
 
-def _reserve(directory: Path, n_bytes: int) -> bool:
+def _allocate(fd: int, begin: int, n_bytes: int) -> None:
+    """Take all pages at once: a file system that is full must refuse here, by an OSError.
+
+    A page that is missing in a mapping would end its reader with SIGBUS.
+    """
+    os.posix_fallocate(fd, begin, n_bytes)
+
+
+def _write(fd: int, data: bytes | memoryview, begin: int) -> None:
+    view, n_written = memoryview(data), 0
+    while n_written < len(view):  # Linux writes at most 2 GiB at a time
+        n_written += os.pwrite(fd, view[n_written:], begin + n_written)
+
+
+def _reserve(directory: Path, n_bytes: int, *, share: float = 1.0) -> bool:
     """Count bytes as taken, or given back if negative. Returns False when the run has no more room.
 
+    share: of the room that may be taken then.
     Raises OSError when the run has no segments any more.
     """
     with (directory / "room").open("r+b", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # the kernel releases it, too, if this process is killed
         limit_bytes, n_taken = _ROOM.unpack(file.read(_ROOM.size))
-        if n_taken + n_bytes > limit_bytes:
+        if n_taken + n_bytes > share * limit_bytes:
             return False
         file.seek(0)
         file.write(_ROOM.pack(limit_bytes, n_taken + n_bytes))
         return True
+
+
+# ---- results ----
+
+
+def results(run: str, wanted: Sequence[tuple[int, Address]]) -> dict[int, memoryview]:
+    """Returns the values of sinks that lie in segments here, as private memory, by their task.
+
+    Each is as `decode_value` reads it with align=ALIGNMENT. wanted: sinks, and their addresses.
+    """
+    views: dict[int, memoryview] = {}
+    for task, address in wanted:
+        # Both are from the store, where others may have put a path that leads elsewhere.
+        is_name = run.isalnum() and address.token.isalnum()
+        if address.n_bytes >= SEGMENT_BYTES and is_name:
+            # Without a directory for an agent, no run of this machine has segments.
+            with contextlib.suppress(ConfigError, OSError):
+                path = _base(runtime_path()) / run / _value_name(task, address.token)
+                if _is_private(path.parent.parent):
+                    view = _whole(path)
+                    if _n_stored(view) == address.n_bytes:
+                        views[task] = view
+    return views
+
+
+def _is_private(directory: Path) -> bool:
+    """Returns whether no other user can have made what is in the directory. Raises OSError."""
+    stats = directory.lstat()
+    is_own = stat.S_ISDIR(stats.st_mode) and stats.st_uid == os.getuid()
+    return is_own and not stats.st_mode & 0o077
+
+
+def _whole(path: Path) -> memoryview:
+    """Returns a file as private memory. Raises OSError."""
+    fd = _open_segment(path)
+    try:
+        return memoryview(mmap.mmap(fd, os.fstat(fd).st_size, access=mmap.ACCESS_COPY))
+    finally:
+        os.close(fd)
+
+
+def _n_stored(view: memoryview) -> int:
+    """Returns the bytes that a value in a segment has in the store, without gaps and signed."""
+    parts = value_parts(view, ALIGNMENT)
+    return _SIGNATURE_BYTES + part_offsets(list(map(len, parts)))[-1] + len(parts[-1])
+
+
+# ---- arrays of the client ----
+
+
+class ArraySegment:
+    """The segment with the arrays that a client gives to the tasks of one run.
+
+    One file for all of them: the processes of the run hold it open, and may open few.
+    """
+
+    def __init__(self, runtime: Path, run: str, limit_bytes: int) -> None:
+        """Begin; the first large array makes the directory of the run. For the arguments: `make`.
+
+        runtime: the directory of the agent.
+        """
+        self._runtime, self._run, self.limit_bytes = runtime, run, limit_bytes
+        self._directory, self._fd = "", -1
+        self._places: dict[str, tuple[int, int]] = {}
+        self.n_bytes = 0
+        self._end = 0
+
+    def write(self, memory: memoryview) -> str:
+        """See SharedArrays.write. One copy of the bytes."""
+        n_bytes = len(memory)
+        if n_bytes < SEGMENT_BYTES:
+            return ""
+        if not self._directory:
+            self._directory = make(self._runtime, self._run, self.limit_bytes, is_launched=False)
+        if not self._directory:
+            return ""
+        try:
+            return self._write(Path(self._directory), memory)
+        except OSError as error:  # the file system is full, or too many files are open
+            _log.info("an array of %d bytes goes to the store: %s", n_bytes, error)
+            return ""
+
+    def _write(self, directory: Path, memory: memoryview) -> str:
+        begin, n_bytes = self._end, len(memory)
+        if not _reserve(directory, n_bytes):
+            return ""
+        try:
+            if self._fd < 0:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                self._fd = os.open(directory / _ARRAYS, flags, 0o600)
+            _allocate(self._fd, begin, n_bytes)
+            _write(self._fd, memory, begin)
+        except OSError:
+            _reserve(directory, -n_bytes)
+            raise
+        # Many large arrays take long, in which the agent must not take this client for dead.
+        (directory / _LAUNCHING).touch()
+
+        name = f"array {len(self._places)} in shared memory"
+        self._places[name] = (begin, n_bytes)
+        self.n_bytes += n_bytes
+        self._end += n_bytes + -n_bytes % mmap.ALLOCATIONGRANULARITY
+        return name
+
+    def close(self) -> dict[str, bytes]:
+        """Returns the packed place of each array, by name. Nothing is written after that."""
+        if self._fd < 0:
+            return {}
+        stats = os.fstat(self._fd)
+        os.close(self._fd)
+        self._fd = -1
+        places = {}
+        for name, (begin, n_bytes) in self._places.items():
+            places[name] = _PLACE.pack(begin, n_bytes, stats.st_ino, stats.st_mtime_ns)
+        return places
+
+    def remove(self) -> None:
+        """Remove the segments of the run."""
+        self.close()
+        if self._directory:
+            remove(self._runtime, self._run)
+
+
+def open_arrays(directory: str) -> int:
+    """Returns a descriptor of the segment with the client's arrays; -1 when there is none.
+
+    directory: as `make` returned it. The processes that this process forks inherit the descriptor.
+    """
+    if not directory:
+        return -1
+    try:
+        return _open_segment(Path(directory) / _ARRAYS)
+    except OSError:  # those who need an array say that it is missing
+        return -1
 
 
 # ---- the directories of runs ----

@@ -3,7 +3,7 @@
 What is pickled when
     At the call: everything but large buffers. The node keeps the result, a `Packed`: `body` (one
     pickle), `contents` (bytes that are stored once, under their hash), `references`.
-    At the launch: the contents are copied and sent, together with the functions.
+    At the launch: the contents are copied, to shared memory or to be sent with the functions.
     On a worker: `unpack` reads the body, with values in the places of references.
 
 What is left out
@@ -95,6 +95,26 @@ class Content:
         # writes now.
         data = bytes(self.data)
         return data if checksum(data) == self._checksum else None
+
+    def is_unchanged(self) -> bool:
+        """Returns whether the caller's memory is as it was at the call, by the checksum."""
+        return isinstance(self.data, bytes) or checksum(self.data) == self._checksum
+
+    def equals(self, other: Content) -> bool:
+        """Returns whether both hold the same bytes now."""
+        if len(self.data) != len(other.data):
+            return False
+        # In pieces: the copies that bytes are compared by then stay in the processor's cache.
+        for begin in range(0, len(self.data), _SAMPLE_BYTES):
+            piece = slice(begin, begin + _SAMPLE_BYTES)
+            if bytes(self.data[piece]) != bytes(other.data[piece]):
+                return False
+        return True
+
+    @property
+    def summary(self) -> Hashable:
+        """A key that is equal for contents of equal bytes, and rarely for others."""
+        return len(self.data), self._checksum
 
     @property
     def key(self) -> Hashable:

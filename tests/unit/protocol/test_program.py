@@ -386,6 +386,83 @@ def test_queues_are_of_the_kind_of_their_resources_when_that_is_asked_for() -> N
     assert [queue.kind for queue in lay_out(plan, cap=5).queues] == ["", "", ""]
 
 
+# ---- arrays in shared memory ----
+
+
+class Memory:
+    """Takes the first arrays, as many as it has room for."""
+
+    def __init__(self, n_rooms: int = 10) -> None:
+        self.n_rooms = n_rooms
+        self.written: dict[str, bytes] = {}
+
+    def write(self, memory: memoryview) -> str:
+        if len(self.written) == self.n_rooms:
+            return ""
+        name = f"array {len(self.written)}"
+        self.written[name] = bytes(memory)
+        return name
+
+
+def shared(memory: Memory, *nodes: Node[Any]) -> Program:
+    return program.build(
+        floating(collect(list(nodes))), "01RUN", SIGNER, cap=4, write_array=memory.write
+    )
+
+
+def test_an_array_in_shared_memory_is_written_once_and_no_content() -> None:
+    """Each pickle of a data frame shows the same memory as another object."""
+    zeros, ones, memory = np.zeros(100_000), np.ones(100_000), Memory()
+    views = [zeros, zeros, zeros[:], zeros.copy(), ones, [ones]]
+
+    made = shared(memory, *[same(view) for view in views])
+
+    assert list(memory.written.values()) == [zeros.tobytes(), ones.tobytes()]
+    assert max(map(len, made.contents.values())) < 10_000
+    names = [body(made, position).contents for position in range(6)]
+    assert names == [("array 0",)] * 4 + [("array 1",)] * 2
+    (args, _) = body(made, 4).arguments([], memory.written)
+    np.testing.assert_array_equal(args[0], ones)
+
+
+def test_an_array_without_room_and_what_is_no_array_are_contents() -> None:
+    memory = Memory(n_rooms=1)
+    arrays = [np.zeros(100_000), np.ones(100_000)]
+
+    made = shared(memory, *[same(array, MEGABYTE) for array in arrays])
+
+    (first, text), (second, same_text) = (body(made, position).contents for position in range(2))
+    assert (list(memory.written.values()), first) == ([arrays[0].tobytes()], "array 0")
+    assert made.contents[second] == arrays[1].tobytes()
+    assert made.contents[text] == made.contents[same_text] == MEGABYTE
+
+
+def test_a_change_while_the_array_is_written_is_noticed() -> None:
+    array = np.zeros(100_000)
+
+    class Slow(Memory):
+        def write(self, memory: memoryview) -> str:
+            name = super().write(memory)
+            array[99_999] = 1
+            return name
+
+    with pytest.raises(ArgumentChangedError, match="same-0"):
+        shared(Slow(), same(array))
+
+
+def test_arrays_with_one_checksum_and_different_bytes_are_two(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dagnb.graph.pickling.packing.checksum", lambda data: 1)
+    memory, last = Memory(), np.zeros(100_000)
+    last[-1] = 1
+
+    made = shared(memory, same(np.zeros(100_000)), same(last))
+
+    assert [body(made, position).contents for position in range(2)] == [("array 0",), ("array 1",)]
+    assert memory.written["array 1"] == last.tobytes()
+
+
 # ---- refusals ----
 
 

@@ -6,12 +6,14 @@ import contextlib
 import errno
 import os
 import pickle
+import resource
 import shutil
 import stat
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,10 @@ import numpy as np
 import pytest
 
 from dagnb.errors import SharedMemoryError, SignatureError
-from dagnb.graph.payload import decode_value, encode_value
-from dagnb.storage import segments
-from dagnb.storage.segments import SEGMENT_BYTES, Pointer, Segments
+from dagnb.graph.payload import Signer, decode_value, encode_value
+from dagnb.protocol.messages import Address
+from dagnb.storage import mappings, segments
+from dagnb.storage.segments import SEGMENT_BYTES, ArraySegment, Pointer, Segments
 
 LIMIT = 64 * SEGMENT_BYTES
 
@@ -152,6 +155,155 @@ def test_the_mapping_ends_with_the_last_array_that_uses_it(directory: str) -> No
     assert n_mappings() == 0
 
 
+# ---- mappings that are used again ----
+
+
+def n_mapped(directory: str) -> int:
+    return Path("/proc/self/maps").read_text().count(f"{directory}/0-")
+
+
+def address(array: np.ndarray[Any, Any]) -> int:
+    return int(array.ctypes.data)
+
+
+def n_faults() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+class Reader:
+    """A worker: it reads a value for a task, and tidies when the task is over."""
+
+    def __init__(self, directory: str) -> None:
+        self.segments = Segments(directory)
+
+    def read(self, pointer: Pointer | None, token: str = "t") -> Any:
+        assert pointer is not None
+        mapped = self.segments.map(0, token, pointer)
+        assert mapped is not None
+        return mapped.value()
+
+
+@pytest.fixture
+def real_directory(tmp_path: Path) -> Iterator[str]:
+    """The directory of a run in shared memory itself, whose pages differ from those of disks."""
+    if not segments.SHARED_MEMORY.is_dir() or not Path("/proc/self/pagemap").exists():
+        pytest.skip("Linux has them")
+    yield segments.make(tmp_path, "RUN", LIMIT)
+    segments.remove_all(tmp_path)
+
+
+def test_a_worker_looks_the_pages_of_a_value_up_once_for_all_its_tasks(real_directory: str) -> None:
+    pointer = write(real_directory, big(LIMIT // 2))
+    total = big(LIMIT // 2).sum()
+    reader = Reader(real_directory)
+
+    faults = []
+    for _ in range(4):
+        before = n_faults()
+        assert reader.read(pointer).sum() == total
+        faults.append(n_faults() - before)
+        reader.segments.tidy()
+
+    # At the first read of a page the kernel looks up some pages around it, too, usually 15.
+    assert n_mapped(real_directory) == 1
+    assert max(faults[1:]) < faults[0] / 2
+
+
+@pytest.mark.parametrize("position", [0, 17, -1])
+def test_memory_that_a_task_has_changed_is_not_used_again_and_freed(
+    real_directory: str, position: int
+) -> None:
+    pointer = write(real_directory, big())
+    reader = Reader(real_directory)
+    array = reader.read(pointer)
+    array[position] = -1
+
+    del array
+    reader.segments.tidy()
+
+    assert n_mapped(real_directory) == 0
+    np.testing.assert_array_equal(reader.read(pointer), big())
+
+
+def test_memory_that_a_task_has_kept_is_not_used_again(real_directory: str) -> None:
+    """A thread of the task, which goes on, may write to it at any moment."""
+    pointer = write(real_directory, {"first": big(), "second": big()})
+    reader = Reader(real_directory)
+    kept = reader.read(pointer)["second"][5:]
+
+    reader.segments.tidy()
+    array = reader.read(pointer)["second"]
+    kept[0] = -1
+
+    np.testing.assert_array_equal(array, big())
+    del kept, array
+    reader.segments.tidy()
+    assert n_mapped(real_directory) == 1
+
+
+def test_tasks_at_once_have_memory_of_their_own(real_directory: str) -> None:
+    pointer = write(real_directory, big())
+    reader = Reader(real_directory)
+    reader.read(pointer)
+    reader.segments.tidy()
+
+    one, other = reader.read(pointer), reader.read(pointer)
+
+    one[0] = -1
+    assert other[0] == 0
+    assert n_mapped(real_directory) == 2
+
+
+def test_memory_is_not_used_again_where_the_kernel_does_not_say_what_was_written(
+    real_directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pointer = write(real_directory, big())
+    reader = Reader(real_directory)
+    reader.read(pointer)
+    monkeypatch.setattr(mappings, "_PAGEMAP", Path(real_directory, "none"))
+
+    reader.segments.tidy()
+
+    assert n_mapped(real_directory) == 0
+
+
+def test_a_worker_keeps_the_last_mappings_up_to_a_limit(
+    real_directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pointers = [write(real_directory, big(), f"t{number}") for number in range(4)]
+    monkeypatch.setattr(mappings, "KEPT_BYTES", 3 * SEGMENT_BYTES)
+    reader = Reader(real_directory)
+
+    for number, pointer in enumerate(pointers):
+        reader.read(pointer, f"t{number}")
+        reader.segments.tidy()
+
+    kept = [number for number in range(4) if f"0-t{number}" in Path("/proc/self/maps").read_text()]
+    assert kept == [2, 3]  # each has a header, so three are too large
+
+
+def test_kept_mappings_give_way_to_a_new_one_when_the_process_may_map_no_more(
+    real_directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pointers = [write(real_directory, big(), token) for token in ("t", "u")]
+    reader = Reader(real_directory)
+    reader.read(pointers[0])
+    reader.segments.tidy()
+    made = mappings._Mapping
+
+    def limited(*arguments: int) -> mappings._Mapping:
+        if n_mapped(real_directory):
+            raise OSError(errno.ENOMEM, "no more")
+        return made(*arguments)
+
+    monkeypatch.setattr(mappings, "_Mapping", limited)
+
+    array = reader.read(pointers[1], "u")
+    np.testing.assert_array_equal(array, big())
+    with pytest.raises(SharedMemoryError, match="no more"):
+        reader.read(pointers[0])
+
+
 # ---- what goes to segments ----
 
 
@@ -185,6 +337,15 @@ def test_a_run_takes_no_more_than_its_limit_from_all_its_workers(directory: str)
     assert taken == [True, True, True, False]
     assert write(directory, big(LIMIT // 8)) is not None
     assert not Path(directory, "0-t3").exists()
+
+
+def test_copies_leave_half_of_the_room_to_values_that_are_nowhere_else(directory: str) -> None:
+    parts = encode_value(big(LIMIT // 3), "f-0")
+
+    copies = [Segments(directory).write(0, token, parts, is_copy=True) for token in "ab"]
+
+    assert [copy is not None for copy in copies] == [True, False]
+    assert write(directory, big(LIMIT // 3), "value") is not None
 
 
 def test_writers_at_once_take_no_more_than_the_limit(
@@ -316,20 +477,195 @@ def test_segments_of_a_client_are_no_leftovers_while_it_may_still_launch_their_r
     assert segments.runs_with_segments(tmp_path) == ["RUN"]
 
 
-def test_the_supervisor_takes_over_the_segments_of_the_client(shared: Path, tmp_path: Path) -> None:
-    made = segments.make(tmp_path, "RUN", LIMIT, is_launched=False)
-    pointer = Segments(made).write_buffer("HASH", big().data.cast("B"))
-    assert pointer is not None
+# ---- results ----
 
-    assert segments.make(tmp_path, "RUN", LIMIT) == made
+
+@pytest.fixture
+def result(directory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Address:
+    """The address of the result of task 0, a list with an array, which lies in a segment."""
+    monkeypatch.setattr(segments, "runtime_path", lambda: tmp_path)
+    value = [big(), "text"]
+    write(directory, value)
+    sealed = Signer(b"k" * 32).seal("value", *encode_value(value, "f-0"))
+    return Address("t", len(sealed), 1)
+
+
+def readable(result: Address, run: str = "RUN") -> bool:
+    return 0 in segments.results(run, [(0, result)])
+
+
+def test_a_client_here_reads_a_result_as_memory_of_its_own(result: Address) -> None:
+    one, other = (segments.results("RUN", [(0, result)])[0] for _ in range(2))
+
+    array, text = decode_value(one, align=segments.ALIGNMENT)
+    array += 1
+
+    np.testing.assert_array_equal(array, big() + 1)
+    assert text == "text"
+    np.testing.assert_array_equal(decode_value(other, align=segments.ALIGNMENT)[0], big())
+
+
+def test_a_result_is_read_only_by_its_token_and_size(result: Address, directory: str) -> None:
+    write(directory, "x" * 2 * SEGMENT_BYTES, "other")
+
+    assert readable(result)
+    for field, other in (("token", "other"), ("token", "none"), ("n_bytes", result.n_bytes + 1)):
+        assert not readable(replace(result, **{field: other}))
+    assert not readable(replace(result, n_bytes=SEGMENT_BYTES - 1))
+    assert not readable(result, run="OTHER")
+
+
+@pytest.mark.parametrize(
+    ("run", "token"), [("..", "t"), ("RUN", "t/../../OTHER/0-t"), ("../RUN", "t")]
+)
+def test_names_in_the_store_lead_to_no_other_folder(
+    result: Address, directory: str, run: str, token: str
+) -> None:
+    """Another user may write to the store, and may make files in shared memory."""
+    for folder in (Path(directory).parent.parent, Path(directory).parent / "OTHER"):
+        folder.mkdir(exist_ok=True)
+        shutil.copy(Path(directory, "0-t"), folder)
+
+    assert not readable(replace(result, token=token), run)
+
+
+def test_a_result_in_a_directory_that_others_can_write_to_is_not_read(
+    result: Address, directory: str
+) -> None:
+    Path(directory).parent.chmod(0o777)
+
+    assert not readable(result)
+
+
+def test_a_result_is_left_to_the_store_where_it_cannot_be_mapped(
+    result: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOMEM, "no more")
+
+    monkeypatch.setattr("mmap.mmap", refused)
+
+    assert not readable(result)
+
+
+# ---- arrays of the client ----
+
+
+@pytest.fixture
+def client(shared: Path, tmp_path: Path) -> Iterator[ArraySegment]:
+    """The arrays of a client that launches the run next."""
+    made = ArraySegment(tmp_path, "RUN", LIMIT)
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def held(shared: Path, tmp_path: Path) -> Iterator[Callable[[], Segments]]:
+    """Takes the run over as its supervisor does, which holds the arrays open for its workers."""
+    fds = []
+
+    def taken() -> Segments:
+        directory = segments.make(tmp_path, "RUN", LIMIT)
+        fds.append(segments.open_arrays(directory))
+        return Segments(directory, arrays_fd=fds[-1])
+
+    yield taken
+    for fd in fds:
+        os.close(fd)
+
+
+def memory(n_bytes: int = SEGMENT_BYTES, first: int = 0) -> memoryview:
+    return (big(n_bytes) + first).data.cast("B")
+
+
+def test_workers_map_each_array_of_the_client_and_change_only_their_own(
+    client: ArraySegment, held: Callable[[], Segments], tmp_path: Path
+) -> None:
+    odd = memoryview(b"odd" * SEGMENT_BYTES)
+    names = [client.write(memory(first=1)), client.write(odd), client.write(memory(first=2))]
+    assert segments.runs_with_segments(tmp_path) == []  # it may still launch the run
+    places = client.close()
+
+    worker = held()
 
     assert segments.runs_with_segments(tmp_path) == ["RUN"]
-    one, other = (Segments(made).map_buffer("HASH", pointer) for _ in range(2))
+    one, again = worker.map_array(places[names[0]]), worker.map_array(places[names[0]])
     assert one is not None
-    assert other is not None
+    assert again is not None
     one[:] = bytes(len(one))
-    assert bytes(other) == big().tobytes()
-    assert Segments(made).map_buffer("OTHER", pointer) is None
+    assert bytes(again) == bytes(memory(first=1))
+    assert [worker.map_array(places[name]) for name in names[1:]] == [odd, memory(first=2)]
+    assert client.n_bytes == 5 * SEGMENT_BYTES
+
+
+def test_a_small_array_and_one_without_room_belong_to_the_store(client: ArraySegment) -> None:
+    assert client.write(memory()[1:]) == ""
+    assert client.close() == {}
+
+    sizes = [LIMIT // 2, LIMIT, LIMIT // 2, SEGMENT_BYTES]
+    names = [client.write(memory(n_bytes)) for n_bytes in sizes]
+
+    assert [bool(name) for name in names] == [True, False, True, False]
+    assert sorted(client.close()) == [names[0], names[2]]
+
+
+@pytest.mark.parametrize("limit_bytes", [0, LIMIT])
+def test_without_shared_memory_all_arrays_belong_to_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit_bytes: int
+) -> None:
+    monkeypatch.setattr(segments, "SHARED_MEMORY", tmp_path / "none")
+    arrays = ArraySegment(tmp_path, "RUN", limit_bytes)
+
+    assert (arrays.write(memory()), arrays.close()) == ("", {})
+    assert segments.open_arrays("") == -1
+
+
+def test_a_full_file_system_refuses_an_array_and_keeps_the_others(
+    small_memory: Path, client: ArraySegment, held: Callable[[], Segments]
+) -> None:
+    names = [client.write(memory(n * SEGMENT_BYTES, first=n)) for n in (1, 4, 2)]
+    places = client.close()
+
+    worker = held()
+
+    assert [bool(name) for name in names] == [True, False, True]
+    assert worker.map_array(places[names[0]]) == memory(first=1)
+    assert worker.map_array(places[names[2]]) == memory(2 * SEGMENT_BYTES, first=2)
+
+
+def test_arrays_stay_for_the_workers_when_their_file_is_removed(
+    client: ArraySegment, held: Callable[[], Segments], shared: Path
+) -> None:
+    name = client.write(memory())
+    places = client.close()
+    worker = held()
+
+    shutil.rmtree(next(shared.iterdir()))
+
+    assert worker.map_array(places[name]) == memory()
+
+
+def test_an_array_whose_file_was_written_to_again_is_gone(
+    client: ArraySegment, held: Callable[[], Segments]
+) -> None:
+    name = client.write(memory())
+    places = client.close()
+    worker = held()
+    os.utime(worker._arrays_fd, ns=(1, 1))
+
+    assert worker.map_array(places[name]) is None
+    assert Segments("").map_array(places[name]) is None
+
+
+def test_arrays_of_a_run_that_is_not_launched_are_removed(
+    client: ArraySegment, shared: Path
+) -> None:
+    client.write(memory())
+    assert len(list(shared.glob("*/RUN/arrays"))) == 1
+
+    client.remove()
+
+    assert list(shared.glob("*/RUN")) == []
 
 
 # ---- what is refused ----

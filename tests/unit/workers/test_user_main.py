@@ -6,6 +6,7 @@ import functools
 import pickle
 import runpy
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -103,6 +104,19 @@ def test_a_function_and_the_class_of_an_object_that_were_given_are_found(
 
     assert pickle.loads(pickle.dumps(other["given"])) is other["given"]
     assert type(pickle.loads(pickle.dumps(other["Given"]()))) is other["Given"]
+
+
+def test_other_arguments_are_released_with_the_call(main: UserMain) -> None:
+    class Large:
+        pass
+
+    argument = Large()
+    released = weakref.ref(argument)
+
+    main.show(test_what_is_not_there_is_no_attribute, ((argument,), {"also": argument}))
+    del argument
+
+    assert released() is None
 
 
 def test_what_is_not_there_is_no_attribute(main: UserMain, notebook: dict[str, Any]) -> None:

@@ -78,7 +78,8 @@ def supervise(
     Surroundings.of(invocation.surroundings).enter_environment(invocation.cpus)
 
     directory_of_values = segments.make(directory, invocation.run, invocation.segment_bytes)
-    invocation = replace(invocation, segments=directory_of_values)
+    arrays_fd = segments.open_arrays(directory_of_values)
+    invocation = replace(invocation, segments=directory_of_values, arrays_fd=arrays_fd)
     control, fork_server = _fork_server_of_workers(invocation, work or _default_work(), lock)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     write_instances = functools.partial(record.write_holder, lock)
@@ -90,6 +91,8 @@ def supervise(
     os.waitpid(fork_server, 0)
     # Segments before the record: the agent removes those that are left of runs without a record.
     segments.remove(directory, invocation.run)
+    if arrays_fd >= 0:
+        os.close(arrays_fd)  # the history, which is written next, needs none of that memory
     record.remove()
     os.close(lock)
     return supervisor.exit_code

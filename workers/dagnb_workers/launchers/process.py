@@ -10,17 +10,17 @@ import importlib.util
 import os
 import sys
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from dagnb.errors import ConfigError, LaunchError
+from dagnb.errors import ConfigError
 from dagnb.graph.resources import Resources
 from dagnb.planning.planner import Pool
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.launcher import WorkerSlot
 from dagnb.storage.home import runtime_directory
-from dagnb.storage.segments import Segments, make, remove, usual_limit
+from dagnb.storage.segments import ArraySegment, usual_limit
 from dagnb.units import MIB
 from dagnb_workers.agent.client import (
     ask_agent,
@@ -132,32 +132,20 @@ class Processes:
             segment_bytes=invocation.segment_bytes or self.segment_bytes,
             batches=self.batches,
         )
-        try:
-            answer = await ask_agent(
-                "launch",
-                invocation=invocation.to_json(),
-                preload=self.preload,
-                idle_s=self.idle_s,
-                **_host(),
-            )
-        except LaunchError:
-            remove(runtime_directory(), invocation.run)  # no agent knows that they are there
-            raise
+        answer = await ask_agent(
+            "launch",
+            invocation=invocation.to_json(),
+            preload=self.preload,
+            idle_s=self.idle_s,
+            **_host(),
+        )
         for name, reason in answer.get("left_out", {}).items():
             text = f"Processes(preload=...): {name} is not preloaded: {reason}. Leave it out there."
             warnings.warn(text, PreloadWarning, stacklevel=2)
 
-    def share_memory(self, invocation: Invocation, buffers: Mapping[str, bytes]) -> Invocation:
-        """See SharingMemory.share_memory. One copy of the bytes."""
-        limit_bytes = self.segment_bytes
-        directory = make(runtime_directory(), invocation.run, limit_bytes, is_launched=False)
-        segments = Segments(directory)
-        pointers = {}
-        for content, data in buffers.items():
-            pointer = segments.write_buffer(content, data)
-            if pointer is not None:
-                pointers[content] = pointer
-        return replace(invocation, segment_bytes=limit_bytes, buffers=pointers)
+    def shared_arrays(self, run: str) -> ArraySegment:
+        """See SharingMemory.shared_arrays."""
+        return ArraySegment(runtime_directory(), run, self.segment_bytes)
 
     async def stop(self, run: str) -> None:
         """Kill the run's supervisor and workers."""

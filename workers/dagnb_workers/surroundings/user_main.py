@@ -47,11 +47,9 @@ class UserMain(ModuleType):
     def show(self, function: Callable[..., Any], call: Call) -> None:
         """Show the names of this function's module; forget names that an earlier task set."""
         self._shown = _globals(function)
-        # No other arguments: their memory must not stay in use until the next call.
-        self._given.clear()
-        for argument in (*call[0], *call[1].values()):
-            if isinstance(argument, FunctionType):
-                self._given.append(argument)
+        # No other arguments: large ones must be freed when the task ends, not when the next begins.
+        given = (*call[0], *call[1].values())
+        self._given = [value for value in given if isinstance(value, FunctionType)]
 
         own = vars(self)
         if len(own) > self._n_own:
@@ -64,7 +62,7 @@ class UserMain(ModuleType):
         if not name.startswith("__"):
             if name in self._shown:
                 return self._shown[name]
-            items: list[Any] = [*self._given, *_classes_of_main()]
+            items = [*self._given, *_classes_of_main()]
             # The latest definition wins, as it does in a notebook whose cell was run again.
             for item in reversed(items):
                 if item.__module__ == "__main__" and item.__qualname__ == name:

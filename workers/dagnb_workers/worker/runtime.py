@@ -84,6 +84,11 @@ class CallInputs:
         call = self.body.call if self.body is not None else b""
         return len(call) + sum(map(len, self.values)) + sum(map(len, self.contents.values()))
 
+    def clear(self) -> None:
+        """Release the bytes, which live longer than the arrays of the task that use them."""
+        self.values.clear()
+        self.contents.clear()
+
 
 class Runtime:
     """One instance of one run. See dagnb.protocol.worker.World for the acts."""
@@ -113,7 +118,7 @@ class Runtime:
         self._signer = Signer(invocation.key)
         self._cache: BytesCache[tuple[int, str]] = BytesCache()  # signed values by (task, token)
         self._kept = KeptValues()
-        self._segments = Segments(invocation.segments, invocation.large_bytes)
+        self._segments = Segments(invocation.segments, invocation.large_bytes, invocation.arrays_fd)
         self._library = Library(
             store,
             self._signer,
@@ -272,9 +277,7 @@ class Runtime:
                     verified = self._signer.open(self._value_name(task, tokens[task]), value)
                     values.append(decode_value(verified))
                 call = body.arguments(values, inputs.contents, self._library.flat)
-                # The inputs live longer than the arrays of the task, which keep the memory in use.
-                inputs.values.clear()
-                inputs.contents.clear()
+                inputs.clear()
                 context = self._context(offer, f"{line.name}-{body.ordinal}")
         except SignatureError as error:
             return self._failure_reporter.failure(offer, error)
@@ -287,6 +290,7 @@ class Runtime:
             self._watch.begin(offer.task, offer.attempt, line.timeout_s or 0.0, self._n_behind)
             value = await self._call(function, call, context)
             del call, values  # here, so that this span includes the time to free large arguments
+            self._segments.tidy()
             self._watch.begin(offer.task, offer.attempt, 0.0, self._n_behind)
         if isinstance(value, Raised):
             return self._failure_reporter.raised(offer, value.error, line, retry_on)
@@ -338,7 +342,7 @@ class Runtime:
     ) -> bytes:
         """Returns the signed result, b'' for one that belongs into a segment.
 
-        A sink is read after the run, when its segments are gone.
+        A sink is read after the run, too, when its segments are gone.
         """
         if not self._record(offer).is_sink and self._segments.takes(parts):
             return b""
@@ -353,6 +357,7 @@ class Runtime:
         log: str,
     ) -> Commit | Failure:
         """Store a pickled result, or make it part of its commit. sealed: b'' for a segment."""
+        is_sink = self._record(offer).is_sink
         if not sealed:
             with self._recorder.span(self._worker, offer, Phase.STORE) as span:
                 span.n_bytes = sum(map(len, parts))
@@ -365,6 +370,9 @@ class Runtime:
 
         with self._recorder.span(self._worker, offer, Phase.STORE) as span:
             span.n_bytes = len(sealed)
+            if is_sink and self._segments.takes(parts):
+                # For the client, if it is here.
+                self._segments.write(offer.task, token, parts, is_copy=True)
             try:
                 address = await until_available(
                     lambda: self._store.store(
@@ -372,7 +380,7 @@ class Runtime:
                         offer.task,
                         token,
                         sealed,
-                        is_sink=self._record(offer).is_sink,
+                        is_sink=is_sink,
                     )
                 )
             except StorageFullError as error:
@@ -526,8 +534,8 @@ class Runtime:
         return values
 
     def _map_buffer(self, content: str) -> memoryview | None:
-        pointer = self._invocation.buffers.get(content)
-        return None if pointer is None else self._segments.map_buffer(content, pointer)
+        place = self._invocation.arrays.get(content)
+        return None if place is None else self._segments.map_array(place)
 
     def _sealed(self, task: int, token: str, parts: Sequence[bytes | memoryview]) -> bytes:
         return self._signer.seal(self._value_name(task, token), *parts)
