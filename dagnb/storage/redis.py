@@ -563,11 +563,19 @@ def moment_of(clock: tuple[int, int]) -> float:
 
 
 def events_of(fields: Sequence[bytes]) -> Iterator[Event]:
-    """Read the events of one step: 'at', the moment, 'e', one line each: kind, task, worker."""
+    """Read the events of one step: 'at', the moment, 'e', lines of kind, tasks, worker.
+
+    tasks: '-1' for none, '7', or '7-9' for three events.
+    """
     at = float(fields[1])
     for line in fields[3].decode().split("\n"):
-        kind, task, worker = line.split(" ", 2)
-        yield Event(at, kind, int(task), worker)
+        kind, tasks, worker = line.split(" ", 2)
+        first, _, last = tasks.rpartition("-")
+        if not first:
+            yield Event(at, kind, int(tasks), worker)
+            continue
+        for task in range(int(first), int(last) + 1):
+            yield Event(at, kind, task, worker)
 
 
 def _attempt_of(field: bytes) -> tuple[int, int]:

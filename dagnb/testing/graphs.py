@@ -207,7 +207,5 @@ def reference(dag: Dag, function: Callable[[str, list[Any]], Any]) -> tuple[Any,
 
 def with_effects(dag: Dag) -> Dag:
     """Returns the same DAG of tasks whose values are always stored, since they have effects."""
-    calls = []
-    for call in dag.calls:
-        calls.append(replace(call, options=replace(call.options, pure=False)))
+    calls = [replace(call, options=replace(call.options, pure=False)) for call in dag.calls]
     return replace(dag, calls=tuple(calls))

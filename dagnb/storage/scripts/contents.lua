@@ -14,9 +14,6 @@ local function lengthen(key, ttl_ms)
   call('PEXPIRE', key, ttl_ms, 'GT')
 end
 
--- Content lies in other slots than the run: the caller of a heartbeat renews it.
-local function renew_contents() end
-
 -- ttl_ms, members...: add to a set: the content that a run uses, or all content.
 local function note(keys, args)
   local list = {}

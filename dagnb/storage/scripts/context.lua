@@ -34,8 +34,6 @@ local ARGS = 1000
 local WHOLE = 8 -- with more tasks to look at than this, their states are read at once
 local FEW = 32 -- a list up to this long is searched, not queued
 local MEMO = 8192 -- positions whose text is kept between calls
--- Bytes of content in the first answer, at most. Less than a piece, so such content is one piece.
-local CONTENT_BYTES = 1000000
 
 local NO_KINDS = {}
 
@@ -215,7 +213,15 @@ local function change(c, field, value)
   c.m[n + 1], c.m[n + 2] = field, value
 end
 
+-- Neighbours of one kind and worker are one line, `done 7-9 ~/1`: a batch takes and commits many.
 local function event(c, kind, task, worker)
+  local last = c.last_event
+  if last and last.task + 1 == task and last.kind == kind and last.worker == worker then
+    last.task = task
+    c.events[#c.events] = kind .. ' ' .. last.first .. '-' .. id(task) .. ' ' .. worker
+    return
+  end
+  c.last_event = { kind = kind, task = task, worker = worker, first = id(task) }
   c.events[#c.events + 1] = kind .. ' ' .. id(task) .. ' ' .. worker
 end
 

@@ -149,9 +149,12 @@ do
   local function failing(events)
     local tasks, has_any = {}, false
     for _, entry in ipairs(events) do
-      for kind, task in string.gmatch('\n' .. entry[2][4], '\n(%a+) (%d+)') do
+      for kind, first, last in string.gmatch('\n' .. entry[2][4], '\n(%a+) (%d+)%-?(%d*)') do
         if kind == 'fail' or kind == 'retry' then
-          tasks[task], has_any = true, true
+          has_any = true
+          for task = tonumber(first), tonumber(last == '' and first or last) do
+            tasks[id(task)] = true
+          end
         end
       end
     end

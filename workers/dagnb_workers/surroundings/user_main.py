@@ -62,7 +62,7 @@ class UserMain(ModuleType):
         if not name.startswith("__"):
             if name in self._shown:
                 return self._shown[name]
-            items = [*self._given, *_classes_of_main()]
+            items: list[Any] = [*self._given, *_classes_of_main()]
             # The latest definition wins, as it does in a notebook whose cell was run again.
             for item in reversed(items):
                 if item.__module__ == "__main__" and item.__qualname__ == name:
