@@ -47,7 +47,7 @@ def random_bytes(seed: int, n_bytes: int) -> np.ndarray:
 
 
 def started(room: str, array: np.ndarray, after: object = None) -> Run[np.ndarray]:
-    return halves(array, after).run(store=room, workers=Processes(n=2))
+    return halves(array, after).run(store=room, workers=Processes(n=2, shared_memory_mb=0))
 
 
 def test_runs_go_on_as_long_as_each_is_forgotten(agent: int, room: str, keys: redis.Redis) -> None:
@@ -80,7 +80,7 @@ def test_a_run_finds_the_room_of_arguments_of_runs_that_are_over_and_their_resul
         runs[n_mb].result(LIMIT_S)
 
     for n_mb, run in runs.items():
-        again = client.attach(run.id, store=room, workers=Processes(n=2))
+        again = client.attach(run.id, store=room, workers=Processes(n=2, shared_memory_mb=0))
         assert np.array_equal(again.result(LIMIT_S), given[n_mb][: n_mb * MB // 2])
         run.forget()
     assert keys.keys("*") == []
@@ -89,7 +89,9 @@ def test_a_run_finds_the_room_of_arguments_of_runs_that_are_over_and_their_resul
 def test_a_run_that_finds_no_room_leaves_nothing_behind_and_the_cure_it_names_works(
     agent: int, room: str, keys: redis.Redis
 ) -> None:
-    old = thrice(random_bytes(1, 12 * MB)).run(store=room, workers=Processes(n=2))
+    old = thrice(random_bytes(1, 12 * MB)).run(
+        store=room, workers=Processes(n=2, shared_memory_mb=0)
+    )
     old.result(LIMIT_S)
     old_results = results(keys)
     new = random_bytes(2, 30 * MB)

@@ -32,6 +32,7 @@ from dagnb.graph.task import Node
 from dagnb.handle import Run
 from dagnb.storage import segments
 from dagnb.storage.home import runtime_directory
+from dagnb.storage.keys import content_key
 from dagnb.storage.redis import RedisStore
 from dagnb.testing.launcher_laws import Gate, waiting
 from dagnb.trace.trace import Phase
@@ -410,7 +411,7 @@ def n_stored(redis_url: str, run: str) -> int:
     """The number of arrays of N numbers among the contents that a run has in the store."""
     with redis.Redis.from_url(redis_url, decode_responses=True) as server:
         hashes: Any = server.smembers(f"dagnb:{{{run}}}:use")
-        return sum(server.hget(f"dagnb:p:{name}", "n") == str(8 * N) for name in hashes)
+        return sum(server.hget(content_key("dagnb", name), "n") == str(8 * N) for name in hashes)
 
 
 @pytest.mark.parametrize(("limit_mb", "n_shared"), [(None, 2), (1.0, 1), (0, 0)])
