@@ -52,8 +52,18 @@ class TimedAct:
             import_s = self._recorder.import_time.seconds - self._imported_s
             if import_s > 0.0 and self._phase in _MAY_IMPORT:
                 self._note_parts(end_s, import_s)
-            else:
-                self._recorder.note(self._span(self._phase, self._begin_s, end_s, self.n_bytes))
+                return
+            self._recorder.note(
+                Span(
+                    self._task,
+                    self._worker,
+                    self._phase,
+                    self._begin_s,
+                    end_s,
+                    self.n_bytes,
+                    self._attempt,
+                )
+            )
 
     def _note_parts(self, end_s: float, import_s: float) -> None:
         """Note the act without its imports, and these behind a LOAD or before a RUN."""
