@@ -12,7 +12,7 @@ from typing import Any
 from dagnb import client
 from dagnb.errors import DagnbError
 from dagnb.protocol.launcher import WorkerSlot
-from dagnb.trace.trace import STARTING, Phase, Span, Trace
+from dagnb.trace.trace import Phase, Span, Trace
 from dagnb.views.markup import plain
 from dagnb.views.wording import counted, seconds_text
 from dagnb.worker_label import worker_text
@@ -127,7 +127,7 @@ def _starts(trace: Trace) -> list[list[Span]]:
         for span in spans:
             if span.phase is Phase.INVOKE:
                 starts.append([span])
-            elif span.phase in STARTING and starts and starts[-1][0].worker == span.worker:
+            elif span.is_start and starts and starts[-1][0].worker == span.worker:
                 starts[-1].append(span)
     # By length first, so that worker 10 comes after worker 9.
     starts.sort(key=lambda spans: (spans[0].begin_s, len(spans[0].worker), spans[0].worker))

@@ -49,7 +49,8 @@ class Platform:
     """The costs of one platform's own acts.
 
     starts: whole ones, by resources. acts: (phase, 'cold' or 'warm') -> median seconds of that part
-    of a start. n: number of measured acts behind these costs.
+    of a start. imports: lasting hash of a function -> seconds that its tasks import in each worker,
+    as in the latest run. n: number of measured acts behind these costs.
     """
 
     fetch: LinearCost = Costs.fetch
@@ -61,6 +62,7 @@ class Platform:
     transfer_spread: float = 0.5
     starts: Starts = field(default_factory=Starts)
     acts: Mapping[tuple[Phase, str], float] = field(default_factory=dict)
+    imports: Mapping[str, float] = field(default_factory=dict)
     n: int = 0
 
     __repr__ = brief
@@ -156,9 +158,14 @@ def platform(acts: Sequence[Act]) -> Platform:
     """Returns the model of measured acts, newest first; those never measured keep their default."""
     by_phase: dict[Phase, list[Act]] = {}
     by_start: dict[tuple[Phase, str], list[float]] = {}
+    imports: dict[str, float] = {}
     for act in acts:
         by_phase.setdefault(act.phase, []).append(act)
-        if act.phase in STARTING[1:]:
+        if act.imports_for:
+            # The latest, not a median: from the second run on, an import server may have the
+            # modules, and then the imports of all later runs take as little as those of that run.
+            imports.setdefault(act.imports_for, act.seconds)
+        elif act.phase in STARTING[1:]:
             by_start.setdefault((act.phase, act.detail), []).append(act.seconds)
 
     fetch, store = _transfer(by_phase, Phase.FETCH), _transfer(by_phase, Phase.STORE)
@@ -178,6 +185,7 @@ def platform(acts: Sequence[Act]) -> Platform:
         transfer_spread=min(1.0, max(spreads, default=Platform.transfer_spread)),
         starts=starts(measured_starts),
         acts={kind: median(seconds) for kind, seconds in by_start.items()},
+        imports=imports,
         n=len(acts),
     )
 
@@ -306,11 +314,16 @@ def expected_costs(
 
     acts = knowledge.platform(platform)
     own, shared = _uncertainty(tasks, predictor, dag, codes)
+    import_s = {}
+    for task, code in enumerate(codes):
+        if code in acts.imports:
+            import_s[task] = acts.imports[code]
     return Costs(
         run_s=tasks.run_s,
         output_bytes=tasks.output_bytes,
         argument_bytes=tasks.argument_bytes,
         known_s=tasks.known_s,
+        import_s=import_s,
         fetch=acts.fetch,
         store=acts.store,
         commit_s=acts.commit.base_s,

@@ -21,7 +21,7 @@ from dagnb.planning.planner import Pool
 from dagnb.protocol.run_description import RunDescription
 from dagnb.simulation.replay import replay
 from dagnb.trace.critical import critical_steps
-from dagnb.trace.trace import STARTING, Phase, Trace
+from dagnb.trace.trace import Phase, Trace
 
 # Causes that are listed: the rest is small beside them.
 CAUSES = 5
@@ -131,7 +131,7 @@ def _lengths(trace: Trace, steps: Iterable[int]) -> dict[tuple[int, Phase], floa
         # Time in a queue is the effect of other delays, not a cause.
         if span.task in wanted and span.phase is not Phase.QUEUE:
             lengths[span.task, span.phase] += span.duration_s
-        elif span.phase in STARTING:
+        elif span.is_start:
             lengths[-1, Phase.INVOKE] += span.duration_s
             workers.add(span.worker)
     if workers:

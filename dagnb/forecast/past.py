@@ -73,6 +73,7 @@ class Past:
             run_s=_renumbered(seen.run_s, tasks),
             output_bytes=_renumbered(seen.output_bytes, tasks),
             known_s=known_s,
+            import_s={},
             default_run_s=seen.default_run_s,
             commit_s=seen.commit_s,
             start_series=seen.start_series,

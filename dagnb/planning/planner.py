@@ -125,8 +125,9 @@ class Costs:
     argument_bytes: pickled arguments that are sent with the task.
     external_bytes: fetched from outside before the task runs.
     edge_bytes: (upstream, task) -> bytes, where a task reads less than the whole value.
-    known_s: (task, 'fetch' | 'load' | 'dump' | 'store' | 'release') -> seconds, where they are
-      known better than by a LinearCost.
+    known_s: (task, 'fetch' | 'load' | 'import' | 'dump' | 'store' | 'release') -> seconds, where
+      they are known better than by another field.
+    import_s: the first call of a task's function in a worker imports modules for so long.
     inline_bytes: values up to this size are part of other messages and cost no transfer.
     commit_s: the round trip that hands over a result.
     release: freeing what the task has read and returned, afterwards.
@@ -148,6 +149,7 @@ class Costs:
     external_bytes: Mapping[int, int] = field(default_factory=lambda: _NOTHING)
     edge_bytes: Mapping[tuple[int, int], int] = field(default_factory=lambda: _NOTHING)
     known_s: Mapping[tuple[int, str], float] = field(default_factory=lambda: _NOTHING)
+    import_s: Mapping[int, float] = field(default_factory=lambda: _NOTHING)
     # Defaults where nothing was measured: the orders of magnitude of a Redis on the same machine
     # (round trips of 0.3 ms, 500 MB/s), of pickle (1 GB/s) and of forked workers.
     default_run_s: float = 0.1

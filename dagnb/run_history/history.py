@@ -55,11 +55,15 @@ _PLATFORM_PHASES = frozenset(
 )
 
 
+_KINDS_OF_START = ("cold", "warm")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
     """One act of a platform.
 
-    detail: 'cold' or 'warm' for parts of a start, else ''. An INVOKE stands for a whole start.
+    detail: 'cold' or 'warm' for parts of a start; the lasting hash of a function, for what its
+    tasks imported; else ''. An INVOKE stands for a whole start.
     n_bytes: transferred; of a COMMIT, those that the task read and returned. seconds: >= 0.
     """
 
@@ -70,9 +74,17 @@ class Act:
     seconds: float
 
     @property
+    def imports_for(self) -> str:
+        """The function whose tasks imported; '' for all other acts."""
+        if self.phase is not Phase.IMPORT or self.detail in _KINDS_OF_START:
+            return ""
+        return self.detail
+
+    @property
     def kind(self) -> tuple[Phase, str]:
         """The phase, and whether a start was cold: acts of one kind are stored up to ACTS."""
-        return self.phase, self.detail
+        # The functions of a notebook are new ones after each change, so they are no kinds.
+        return self.phase, "" if self.imports_for else self.detail
 
 
 def acts(trace: Trace, resources: Sequence[Resources]) -> Iterator[Act]:
@@ -109,6 +121,37 @@ def acts(trace: Trace, resources: Sequence[Resources]) -> Iterator[Act]:
         for phase, seconds in start.acts.items():
             if phase in STARTING and phase is not Phase.INVOKE:
                 yield act(phase, start.worker, seconds, detail=start.detail)
+
+
+def import_acts(trace: Trace, functions: Sequence[str]) -> Iterator[Act]:
+    """Yields an act for each function: seconds of its imports in a worker that calls it, the mean.
+
+    Of two functions that need one package, the one that a worker calls first imports it: means over
+    the workers add up to what a worker imports. No acts if no task imported anything. If one did,
+    a function without imports has an act of 0 s: another one has imported what it needs.
+
+    functions: lasting hash of each step's function, by position; none where they are unknown.
+    """
+    seconds: dict[str, float] = {}
+    workers: dict[str, set[str]] = {}
+    for span in trace.spans:
+        if not 0 <= span.task < len(functions) or not functions[span.task]:
+            continue
+        function = functions[span.task]
+        if span.phase is Phase.IMPORT:
+            seconds[function] = seconds.get(function, 0.0) + max(0.0, span.duration_s)
+        elif span.phase is Phase.RUN:
+            workers.setdefault(function, set()).add(span.worker)
+    if not seconds:
+        return
+    for function, callers in workers.items():
+        yield Act(
+            phase=Phase.IMPORT,
+            detail=function,
+            resources=Resources(),
+            n_bytes=0,
+            seconds=seconds.get(function, 0.0) / len(callers),
+        )
 
 
 def _held_bytes(trace: Trace) -> dict[int, int]:
@@ -215,7 +258,7 @@ class History:
             )
         # Of a large run most would be deleted again at once.
         newest_samples = first_of_each(reversed(measured), attrgetter("name"), SAMPLES)
-        all_acts = list(acts(trace, resources))
+        all_acts = [*acts(trace, resources), *import_acts(trace, description.codes)]
         newest_acts = first_of_each(reversed(all_acts), attrgetter("kind"), ACTS)
         platform_acts = list(map(_act_row, reversed(newest_acts)))
         row = _run_row(run, description, state, trace)
@@ -236,7 +279,7 @@ class History:
                 [(run, description.platform, *act) for act in platform_acts],
             )
             names = {sample.name for sample in newest_samples}
-            _prune(db, names, description.platform, {act[:2] for act in platform_acts})
+            _prune(db, names, description.platform, {act.kind for act in newest_acts})
         return True
 
     def knows(self, run: str) -> bool:
@@ -454,9 +497,9 @@ def _prune(
     db: sqlite3.Connection,
     names: set[str],
     platform: str,
-    kinds: set[tuple[object, ...]],
+    kinds: set[tuple[Phase, str]],
 ) -> None:
-    """Deletes all but the newest samples, acts and runs. kinds: (phase, detail) of acts."""
+    """Deletes all but the newest samples, acts and runs. kinds: of acts."""
     # Only functions and kinds that this run added to: the others were pruned before.
     for name in names:
         db.execute(
@@ -464,12 +507,21 @@ def _prune(
             " order by id desc limit 1 offset ?)",
             (name, name, SAMPLES),
         )
-    for kind in kinds:
+    for phase, detail in kinds:
+        kind = phase.value, detail
         db.execute(
             "delete from acts where platform = ? and phase = ? and detail = ? and id <="
             " (select id from acts where platform = ? and phase = ? and detail = ?"
             " order by id desc limit 1 offset ?)",
             (platform, *kind, platform, *kind, ACTS),
+        )
+    if (Phase.IMPORT, "") in kinds:
+        imports = (platform, Phase.IMPORT.value, *_KINDS_OF_START)
+        db.execute(
+            "delete from acts where platform = ? and phase = ? and detail not in (?, ?) and id <="
+            " (select id from acts where platform = ? and phase = ? and detail not in (?, ?)"
+            " order by id desc limit 1 offset ?)",
+            (*imports, *imports, ACTS),
         )
     # Counting uses the index runs_by_time; the window over all runs is only needed at a limit.
     count, total = db.execute("select count(*), sum(n_bytes) from runs").fetchone()

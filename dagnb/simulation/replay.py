@@ -24,7 +24,13 @@ from dagnb.trace.trace import Phase, Span, Trace
 
 ALIKE = 1e-6
 """Starts whose lengths differ by less than this share are taken as equally long."""
-_ACTS = {Phase.FETCH: "fetch", Phase.LOAD: "load", Phase.DUMP: "dump", Phase.STORE: "store"}
+_ACTS = {
+    Phase.FETCH: "fetch",
+    Phase.LOAD: "load",
+    Phase.IMPORT: "import",
+    Phase.DUMP: "dump",
+    Phase.STORE: "store",
+}
 
 
 def replay(plan: Plan, trace: Trace, pool: Pool) -> Trace:
@@ -166,14 +172,20 @@ def _last_attempts(trace: Trace) -> dict[int, dict[Phase, Span]]:
 def _failures(
     trace: Trace, last: dict[int, dict[Phase, Span]], commit_s: float
 ) -> dict[int, tuple[tuple[float, float], ...]]:
-    """Returns step -> (seconds run, back-off until the next) of each attempt before the last."""
+    """Returns step -> (seconds run, back-off until the next) of each attempt before the last.
+
+    The seconds run include imports, which the simulator does not tell apart where attempts fail.
+    """
     runs: dict[int, dict[int, Span]] = defaultdict(dict)
+    import_s: dict[tuple[int, int], float] = defaultdict(float)
     ready_at: dict[tuple[int, int], float] = {}
     for span in trace.spans:
         if span.task not in last:
             continue
         if span.phase is Phase.RUN:
             runs[span.task][span.attempt] = span
+        if span.phase is Phase.IMPORT:
+            import_s[span.task, span.attempt] += max(0.0, span.duration_s)
         if span.phase is not Phase.COMMIT:
             # The first span of an attempt begins when the attempt is ready.
             ready_at.setdefault((span.task, span.attempt), span.begin_s)
@@ -187,7 +199,8 @@ def _failures(
             back_off_s = ready_at[task, retry.attempt] - run.end_s - commit_s
             # A rounding error is no back-off: with one, the instance would leave instead of going
             # on.
-            failed.append((max(0.0, run.duration_s), back_off_s if back_off_s > 1e-9 else 0.0))
+            run_s = max(0.0, run.duration_s) + import_s[task, run.attempt]
+            failed.append((run_s, back_off_s if back_off_s > 1e-9 else 0.0))
         if failed:
             failures[task] = tuple(failed)
     return failures

@@ -27,11 +27,14 @@ class StepCosts:
     input_bytes, output_bytes: pickled. external_bytes: read from elsewhere, such as files.
     transfers: (bytes, upstream step) of the inputs that are too large to be sent with the task, the
       largest first.
+    imports: step -> (function, seconds), where something is imported. Only the first call of the
+      function in a worker imports; where the function is '', the step itself does.
     """
 
     __slots__ = (
         "dump_s",
         "external_bytes",
+        "imports",
         "input_bytes",
         "load_s",
         "output_bytes",
@@ -66,6 +69,7 @@ class StepCosts:
 
         self.load_s = list(map(costs.loading, tasks, self.input_bytes))
         self.release_s = self._releases(costs, tasks)
+        self.imports = self._imports(plan, costs)
 
     def _upstream_bytes(
         self, costs: Costs, task: int, tasks: Sequence[int], upstream: Sequence[int]
@@ -73,6 +77,16 @@ class StepCosts:
         if costs.edge_bytes:
             return [costs.edge(tasks[step], task) for step in upstream]
         return [self.output_bytes[step] for step in upstream]
+
+    def _imports(self, plan: Plan, costs: Costs) -> dict[int, tuple[str, float]]:
+        imports: dict[int, tuple[str, float]] = {}
+        for position, step in enumerate(plan.steps):
+            if step.task in costs.import_s:
+                function = plan.dag.calls[step.task].function
+                imports[position] = function, costs.import_s[step.task]
+            if (step.task, "import") in costs.known_s:
+                imports[position] = "", costs.known_s[step.task, "import"]
+        return imports
 
     def _releases(self, costs: Costs, tasks: Sequence[int]) -> Sequence[float]:
         if not costs.release.s_per_byte and not any(act == "release" for _, act in costs.known_s):

@@ -36,6 +36,7 @@ class VirtualWorld:
 
     clock_s: the instance's own time. cached: steps whose values the instance still holds.
     kept: steps whose results it keeps for their readers.
+    imported: functions whose first call has imported what they need.
     """
 
     __slots__ = (
@@ -43,6 +44,7 @@ class VirtualWorld:
         "_n_behind",
         "cached",
         "clock_s",
+        "imported",
         "instance",
         "kept",
         "kind",
@@ -67,6 +69,7 @@ class VirtualWorld:
         self.worker = ""
         self.cached: set[int] = set()
         self.kept: set[int] = set()
+        self.imported: set[str] = set()
         self.clock_s = simulated.environment.now
         self._begin_s, self._n_behind = self.clock_s, 0  # of the present task
 
@@ -144,13 +147,16 @@ class VirtualWorld:
 
     async def run(self, offer: Offer, inputs: int) -> int | Failure:
         """Lets the seconds of the function pass; fails as often as the costs say."""
-        simulated, begin = self.simulated, self.clock_s
+        simulated = self.simulated
         failures = simulated.costs.failures.get(simulated.tasks[offer.task], ())
         fails = offer.attempt <= len(failures)
         if fails:
             run_s, delay_s = failures[offer.attempt - 1]
         else:
+            if offer.task in simulated.step_costs.imports:
+                self._import(offer)
             run_s = simulated.step_costs.run_s[offer.task]
+        begin = self.clock_s
         self.clock_s += run_s
         if self._n_behind:
             self._give_back_if_long(offer)
@@ -255,6 +261,19 @@ class VirtualWorld:
                 self.kept.discard(upstream)
                 n_bytes += self.simulated.step_costs.output_bytes[upstream]
         return n_bytes
+
+    def _import(self, offer: Offer) -> None:
+        """Lets the seconds of the step's imports pass, once for each function."""
+        function, seconds = self.simulated.step_costs.imports[offer.task]
+        if function in self.imported:
+            return
+        if function:
+            self.imported.add(function)
+        begin = self.clock_s
+        self.clock_s += seconds
+        self.simulated.record(
+            offer.task, self.worker, Phase.IMPORT, begin, self.clock_s, 0, offer.attempt
+        )
 
     def _give_back_if_long(self, offer: Offer) -> None:
         """Has a supervisor give back the tasks behind this one, if it sees it run for LONG_S.

@@ -26,9 +26,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from dagnb.planning.plan import Plan
-from dagnb.trace.trace import STARTING, Phase, Span, Trace
-
-_NOT_BUSY = (Phase.SUBMIT, *STARTING, Phase.QUEUE, Phase.RETURN)
+from dagnb.trace.trace import Phase, Span, Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ def windows(trace: Trace) -> dict[int, Window]:
     """Returns step -> its window; steps that never began are missing."""
     busy: dict[int, Window] = {}
     for span in trace.spans:
-        if span.task < 0 or span.phase in _NOT_BUSY:
+        if span.task < 0 or span.phase is Phase.QUEUE:
             continue
         begin, end = span.begin_s - trace.submitted_s, span.end_s - trace.submitted_s
         known = busy.get(span.task)
@@ -103,7 +101,7 @@ class Reason(StrEnum):
     RUN: the function of a task ran.
     INPUT: values were fetched and unpickled.
     WORKER: the task was ready, but the workers were busy with others.
-    START: its worker started, or read the description of the run.
+    START: its worker started, read the description of the run, or imported modules.
     UPLOAD: the result was pickled and stored.
     HANDOVER: one task was marked as done, and a worker learnt of the next.
     OTHER: the pause after a failed attempt, or unknown.
@@ -143,6 +141,7 @@ _REASONS = {
     Phase.FETCH: Reason.INPUT,
     Phase.LOAD: Reason.INPUT,
     Phase.PROGRAM: Reason.START,
+    Phase.IMPORT: Reason.START,
     Phase.COMMIT: Reason.HANDOVER,
 }
 """Reasons by the act of a step. Where several acts overlap, the first one here counts."""
@@ -269,7 +268,7 @@ def _waited(
         low, high = acts.interval(span)
         if high <= until or span.task == step:
             continue
-        is_start = span.phase in STARTING or (span.phase is Phase.PROGRAM and span.task < 0)
+        is_start = span.is_start or (span.phase is Phase.PROGRAM and span.task < 0)
         reason = Reason.START if is_start else Reason.WORKER
         if until < low:
             # Before a start, the step waited for room in which the worker could start.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dagnb.graph.brief import brief
-from dagnb.trace.trace import STARTING, Phase, Span, Trace
+from dagnb.trace.trace import Phase, Span, Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ def worker_starts(trace: Trace, *, include_woken: bool = False) -> tuple[WorkerS
     """
     by_worker: dict[str, list[list[Span]]] = defaultdict(list)
     for span in sorted(trace.spans, key=lambda span: (span.begin_s, span.end_s)):
-        if span.phase in STARTING or (span.phase is Phase.PROGRAM and span.task < 0):
+        if span.is_start or (span.phase is Phase.PROGRAM and span.task < 0):
             _start_of(span, by_worker[span.worker]).append(span)
 
     starts = []

@@ -37,11 +37,19 @@ class Phase(StrEnum):
         QUEUE     from ready until a worker took it
         FETCH     inputs come from the store
         LOAD      all inputs and arguments are verified and unpickled; n_bytes counts them all
+        IMPORT    modules are imported that its worker did not have, see below
         RUN       the user's function
         DUMP      the result is pickled and signed, the output collected
         STORE     a large result goes to the store
         COMMIT    the round trip that completes the task and brings the next one; its `detail` is
                   'failed' if it reports a failed attempt
+
+    IMPORT of a task is one span between LOAD and RUN, for what unpickling imported and for what the
+    function imported: LOAD ends earlier, and RUN begins later, by the seconds of their imports. So
+    an import in the middle of a function is shown before the function. The spans of an attempt
+    still follow one another and add up, and it has one RUN, whose length is the time of the
+    function alone: a RUN in pieces would have to be joined again by everything that reads a trace.
+    Threads of the client's process measure no imports: there they are a part of LOAD and RUN.
     """
 
     SUBMIT = "submit"
@@ -62,7 +70,7 @@ class Phase(StrEnum):
 
 
 STARTING = (Phase.INVOKE, Phase.CREATE, Phase.BOOT, Phase.IMPORT, Phase.REGISTER)
-"""The phases of a worker's start; each start has one INVOKE."""
+"""The phases of a worker's start; each start has one INVOKE. An IMPORT may be of a task instead."""
 
 MOVING = frozenset((Phase.FETCH, Phase.STORE, Phase.COMMIT))
 """The phases that move values through the store; a small value is part of its COMMIT."""
@@ -93,6 +101,11 @@ class Span:
     def duration_s(self) -> float:
         """Seconds; may be slightly negative, because clocks jitter."""
         return self.end_s - self.begin_s
+
+    @property
+    def is_start(self) -> bool:
+        """True for an act of a worker's start, which belongs to no task."""
+        return self.task < 0 and self.phase in STARTING
 
 
 _BY_TIME = attrgetter("begin_s", "end_s", "worker", "task")

@@ -35,7 +35,7 @@ _MEANINGS = {
     Reason.RUN: "your functions ran",
     Reason.INPUT: "values were fetched and unpickled",
     Reason.WORKER: "tasks were ready, but their workers busy with others: more workers may help",
-    Reason.START: "workers started",
+    Reason.START: "workers started, and imported the modules that functions need",
     Reason.UPLOAD: "results were pickled and stored",
     Reason.HANDOVER: "tasks were marked done and the next handed over",
     Reason.OTHER: "pauses after failed attempts, or an unknown cause",

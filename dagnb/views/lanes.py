@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from dagnb.graph.brief import brief
-from dagnb.trace.trace import STARTING, Phase, Span, Trace
+from dagnb.trace.trace import Phase, Span, Trace
 
 MAX_BARS = 4_000
 """bars and tooltips that a browser shows without being slow"""
@@ -172,7 +172,7 @@ def _look(span: Span, functions: Sequence[str]) -> tuple[str, str]:
     if span.phase is Phase.RUN:
         is_known = 0 <= span.task < len(functions)
         return span.phase.value, functions[span.task] if is_known else "?"
-    if span.phase in STARTING:
+    if span.is_start:
         return start_kind(span), ""
     return span.phase.value, ""
 

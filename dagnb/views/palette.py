@@ -59,6 +59,7 @@ SHEET = MappingProxyType(
         "edge": ("#9aa0a6", "#6b7075"),
         "cold": ("#d7e3f4", "#1d3350"),
         "warm": ("#c9e3d3", "#1d4030"),
+        "import": ("#f3dfbf", "#4a3613"),
     }
 )
 """role -> its colour on a light and on a dark sheet"""

@@ -31,7 +31,7 @@ _MEANINGS = {
     Phase.INVOKE: "workers started, or waited for a free worker process or container",
     Phase.CREATE: "containers were made",
     Phase.BOOT: "containers booted, until Python ran in them",
-    Phase.IMPORT: "workers imported what they need",
+    Phase.IMPORT: "workers and functions imported modules for the first time",
     Phase.REGISTER: "workers joined the run",
     Phase.PROGRAM: "workers read functions, large arguments and the description of the run",
     Phase.QUEUE: "ready tasks waited for a worker",

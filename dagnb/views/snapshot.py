@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from dagnb.graph.brief import brief
 from dagnb.protocol.messages import Observation, RunState, TaskState
 from dagnb.protocol.run_description import RunDescription
-from dagnb.trace.trace import LATE_S, STARTING, Phase, Span, Trace
+from dagnb.trace.trace import LATE_S, Phase, Span, Trace
 from dagnb.views.lanes import start_kind
 from dagnb.worker_label import worker_text
 
@@ -136,7 +136,16 @@ def joined(
 
 # ---- numbers of tasks and workers ----
 
-MEASURED = (Phase.QUEUE, Phase.FETCH, Phase.LOAD, Phase.RUN, Phase.DUMP, Phase.STORE, Phase.COMMIT)
+MEASURED = (
+    Phase.QUEUE,
+    Phase.FETCH,
+    Phase.LOAD,
+    Phase.IMPORT,
+    Phase.RUN,
+    Phase.DUMP,
+    Phase.STORE,
+    Phase.COMMIT,
+)
 """the phases of a task, in the order of `Fact.phases_s`; PHASES in run_state.js must be the same"""
 
 Row = list[int | float | str | None]
@@ -198,7 +207,7 @@ class RunFacts:
         """Take in spans. Returns the tasks whose facts changed."""
         touched = set()
         for span in spans:
-            if span.phase in STARTING:
+            if span.is_start:
                 self._add_start(span)
             elif span.task >= 0 and span.phase in MEASURED:
                 fact = self.of.get(span.task)

@@ -9,7 +9,7 @@ from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph import shape
 from dagnb.graph.dag import Dag
 from dagnb.planning.plan import Plan
-from dagnb.trace.trace import STARTING, Phase, Span, Trace
+from dagnb.trace.trace import Phase, Span, Trace
 from dagnb.views import layout
 from dagnb.views.lanes import TRAFFIC
 from dagnb.views.layout import Placement
@@ -139,8 +139,8 @@ def _lane(trace: Trace, worker: str) -> str:
 def _sign(span: Span) -> str | None:
     if span.phase is Phase.RUN:
         return "#"
-    if span.phase in STARTING:
+    if span.is_start:
         return "."
-    if span.phase in TRAFFIC or span.phase in {Phase.LOAD, Phase.DUMP}:
+    if span.phase in TRAFFIC or span.phase in {Phase.LOAD, Phase.IMPORT, Phase.DUMP}:
         return "~"
     return None

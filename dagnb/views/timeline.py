@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from dagnb.trace.trace import STARTING, Phase, Trace
+from dagnb.trace.trace import Phase, Trace
 from dagnb.views.axis import Scale, axis, mark
 from dagnb.views.canvas import (
     LEGEND_ROW,
@@ -37,6 +37,7 @@ TRAFFIC_COLOURS = {
 _KINDS = {
     "cold": "cold start",
     "warm": "warm start",
+    "import": "import",
     "load": "load, dump",
     **{kind: kind for kind in TRAFFIC_COLOURS},
 }
@@ -250,6 +251,8 @@ def _paint(kind: str, function: str, tint: Mapping[str, str]) -> dict[str, str]:
         return {"class_": "fill-cold stroke-running", "stroke_width": "0.7"}
     if kind == "warm":
         return {"class_": "fill-warm stroke-done", "stroke_width": "0.7"}
+    if kind == Phase.IMPORT:
+        return {"class_": "fill-import stroke-retrying", "stroke_width": "0.7"}
     if kind == Phase.RUN:
         return {"fill": tint.get(function, PLAIN)}
     return {"fill": TRAFFIC_COLOURS.get(kind, PLAIN)}
@@ -304,7 +307,7 @@ def _tip(bar: Bar, trace: Trace) -> str:
     if 0 <= span.task < len(trace.names):
         name = trace.names[span.task]
     kind: str = span.phase
-    if span.phase in STARTING:
+    if span.is_start:
         kind = _KINDS[bar.kind]
         if span.phase is not Phase.INVOKE:
             kind += f", {span.phase}"  # the part of the start: create, boot, import, register
@@ -314,7 +317,7 @@ def _tip(bar: Bar, trace: Trace) -> str:
         parts.append(bytes_text(span.n_bytes))
     if span.attempt > 1:
         parts.append(f"attempt {span.attempt}")
-    if span.detail and span.phase not in STARTING:
+    if span.detail and not span.is_start:
         parts.append(span.detail)
     return ", ".join(parts)
 

@@ -28,7 +28,16 @@ from dagnb.trace.trace import Phase
 from dagnb_planners.placing import turns
 
 _BUSY = frozenset(
-    {Phase.FETCH, Phase.LOAD, Phase.RUN, Phase.DUMP, Phase.STORE, Phase.COMMIT, Phase.PROGRAM}
+    {
+        Phase.FETCH,
+        Phase.LOAD,
+        Phase.IMPORT,
+        Phase.RUN,
+        Phase.DUMP,
+        Phase.STORE,
+        Phase.COMMIT,
+        Phase.PROGRAM,
+    }
 )
 # Equal runs may differ by rounding.
 _SLIP = 1e-9

@@ -1,8 +1,8 @@
 // The panel beside the picture: details of a task, of a box of tasks or of a bar, in words.
 
 const PHASE_WORDS = {
-  queue: "waited for a worker", fetch: "inputs fetched", load: "inputs unpickled", run: "ran",
-  dump: "result pickled", store: "result stored", commit: "committed",
+  queue: "waited for a worker", fetch: "inputs fetched", load: "inputs unpickled", import: "modules imported",
+  run: "ran", dump: "result pickled", store: "result stored", commit: "committed",
 };
 const MAX_LISTED = 12;
 const MAX_MEMBERS = 40;

@@ -4,8 +4,8 @@
 // States, the most urgent for a reader first: a box shows the first that any of its tasks is in.
 const PRESSING = "FBXRCWSD";
 const FILLED = "DFCSBX"; // states that have a part in a progress bar, from the left
-const PHASES = ["queue", "fetch", "load", "run", "dump", "store", "commit"];
-const ROW = { task: 0, attempt: 1, worker: 2, begin: 3, phases: 4, read: 11, written: 12 };
+const PHASES = ["queue", "fetch", "load", "import", "run", "dump", "store", "commit"];
+const ROW = { task: 0, attempt: 1, worker: 2, begin: 3, phases: 4, read: 12, written: 13 };
 
 function blankRunState() {
   return {

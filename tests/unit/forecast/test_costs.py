@@ -99,6 +99,22 @@ def test_one_run_teaches_every_call_its_own_time_and_size(knowledge: Knowledge) 
     assert costs.uncertainty.batch == pytest.approx(0.15)
 
 
+def test_imports_are_expected_as_in_the_latest_run_once_a_worker(knowledge: Knowledge) -> None:
+    """The second run finds the modules of the first one imported early."""
+    dag = workflow(1.0, 1.0, 1.0)
+    costs = real(dag).with_(commit_s=0.0)
+    parts, unknown = (0, 1, 2), expected_costs(dag, knowledge, "here")
+    for run, import_s in (("r1", 2.5), ("r2", 0.01)):
+        changed = costs.with_(import_s=dict.fromkeys(parts, import_s))
+        remember(knowledge.history, run, floating(dag), changed, POOL)
+        expected = expected_costs(dag, knowledge, "here")
+        assert expected.import_s == pytest.approx({0: import_s, 1: import_s, 2: import_s, 3: 0.0})
+        assert expected.run(0) == pytest.approx(1.0, rel=0.01)
+
+    assert unknown.import_s == {}
+    assert expected_costs(dag, knowledge, "elsewhere").import_s == {}
+
+
 def test_new_arguments_fall_back_on_sizes_with_more_uncertainty(knowledge: Knowledge) -> None:
     dag = workflow(0.2, 0.5, 5.0)
     for i in range(5):

@@ -22,11 +22,11 @@ from dagnb import task
 from dagnb.errors import HistoryError, RunMissingError
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
-from dagnb.planning.planner import Costs, Pool
+from dagnb.planning.planner import Costs, Pool, StartCost
 from dagnb.protocol.messages import RunState
 from dagnb.run_history import history as module
 from dagnb.run_history.history import History
-from dagnb.trace.trace import Phase
+from dagnb.trace.trace import Phase, Span, Trace
 from tests import graphs
 from tests.unit.forecast.past_runs import description_of, floating, lived, remember
 
@@ -103,6 +103,68 @@ def test_acts_are_listed_by_platform(history: History) -> None:
     )
     assert {act.resources for act in result} == {Resources()}
     assert history.acts("elsewhere") == ([], 0)
+
+
+def importing(history: History, run: str, *seconds: float) -> Trace:
+    """A chain whose functions import for so many seconds, on two workers; returns its trace."""
+    costs = COSTS.with_(import_s={i: s for i, s in enumerate(seconds) if s})
+    return remember(history, run, floating(graphs.chain(3)), costs, POOL, codes="abc", keys="xyz")
+
+
+def imports(history: History) -> list[tuple[str, float]]:
+    """Returns functions and seconds, the newest first."""
+    acts = history.acts("here")[0]
+    return [(act.imports_for, round(act.seconds, 6)) for act in acts if act.imports_for]
+
+
+def test_imports_are_kept_by_function_and_are_no_part_of_samples(history: History) -> None:
+    importing(history, "r1", 2.0, 0.0, 0.5)
+
+    ((*tasks,),), _ = history.samples(NAMES)
+    assert imports(history) == [("c", 0.5), ("b", 0.0), ("a", 2.0)]
+    assert [sample.run_s for sample in tasks] == pytest.approx([1.0] * 3)
+
+
+def test_a_run_that_imports_nothing_says_nothing_about_imports(history: History) -> None:
+    importing(history, "r1", 0.0, 0.0, 0.0)
+
+    assert imports(history) == []
+
+
+def test_imports_of_a_function_are_the_mean_of_the_workers_that_called_it() -> None:
+    """f runs on two workers, of which g was the first to import on one; h imports nothing."""
+    spans = [
+        Span(0, "w0", Phase.IMPORT, 0.0, 3.0),
+        Span(0, "w0", Phase.RUN, 3.0, 4.0),
+        Span(3, "w0", Phase.RUN, 4.0, 5.0),
+        Span(1, "w1", Phase.IMPORT, 0.0, 3.5),
+        Span(1, "w1", Phase.RUN, 3.5, 4.0),
+        Span(2, "w1", Phase.RUN, 4.0, 5.0),
+        Span(-1, "w1", Phase.IMPORT, -1.0, 0.0, detail="cold"),
+    ]
+    trace = Trace.of(spans, ["f-0", "g-0", "f-1", "h-0"], submitted_s=0.0, finished_s=5.0)
+
+    acts = module.import_acts(trace, ["f", "g", "f", "h"])
+
+    assert [(act.imports_for, act.seconds) for act in acts] == [("f", 1.5), ("g", 3.5), ("h", 0.0)]
+    assert list(module.import_acts(trace, [])) == []
+
+
+def test_imports_are_bounded_over_all_functions_and_apart_from_those_of_starts(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ACTS", 4)
+    plan = floating(graphs.chain(3))
+    costs = COSTS.with_(import_s={0: 2.0}, cold=StartCost(invoke_s=1.0, import_s=0.25))
+
+    for i in range(3):
+        remember(history, f"r{i}", plan, costs, POOL, codes=[f"{i}{j}" for j in range(3)])
+
+    acts = history.acts("here")[0]
+    assert [name for name, _ in imports(history)] == ["22", "21", "20", "12"]
+    assert {act.detail for act in acts if act.phase is Phase.IMPORT} == {
+        *("22", "21", "20", "12", "cold")
+    }
 
 
 def test_acts_already_read_are_not_listed_again(history: History) -> None:

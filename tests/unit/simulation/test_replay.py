@@ -59,6 +59,7 @@ def runs(draw: st.DrawFn, *, eager: bool) -> tuple[Plan, Costs, Pool]:
         cold=draw(STARTS),
         warm=draw(STARTS),
         failures=draw(st.dictionaries(some, FAILURES, max_size=2)),
+        import_s=draw(st.dictionaries(some, SECONDS, max_size=3)),
         **more,
     )
     pool = Pool(
@@ -126,6 +127,7 @@ def test_acts_replayed_are_those_measured() -> None:
         fetch=LinearCost(0.1, 1e-7),
         load=LinearCost(0.01),
         failures={2: ((0.3, 0.7), (0.2, 0.4))},
+        import_s={0: 0.6, 2: 0.9},
     )
     trace = simulate(plan, costs, pool)
 
@@ -135,7 +137,23 @@ def test_acts_replayed_are_those_measured() -> None:
         [0.3, 0.7, 0.2, 0.4]
     )
     assert [costs_again.run(i) for i in range(5)] == pytest.approx([1.0, 2.0, 3.0, 0.5, 0.1])
+    assert costs_again.known_s[0, "import"] == pytest.approx(0.6)
+    assert costs_again.known_s[2, "import"] == pytest.approx(0.9)
     assert again.by_phase() == pytest.approx(trace.by_phase())
+
+
+def test_imports_of_a_failed_attempt_are_a_part_of_its_replayed_run() -> None:
+    spans = [
+        Span(0, "w0", Phase.IMPORT, 0.0, 2.0),
+        Span(0, "w0", Phase.RUN, 2.0, 3.0),
+        Span(0, "w0", Phase.QUEUE, 3.5, 4.0, attempt=2),
+        Span(0, "w0", Phase.RUN, 4.0, 5.0, attempt=2),
+    ]
+
+    costs = measured(Trace.of(spans, ["a"], submitted_s=0.0, finished_s=5.0), 1)
+
+    assert costs.failures[0][0][0] == 3.0
+    assert (0, "import") not in costs.known_s
 
 
 def test_a_container_that_comes_after_the_end_is_not_waited_for() -> None:

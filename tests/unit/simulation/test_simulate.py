@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -51,6 +52,13 @@ def pinned(dag: Dag, *workers: str) -> Plan:
         Step(task=i, upstream=call.upstream, worker=worker) for i, (call, worker) in placed
     )
     return Plan(dag=dag, steps=steps, planner="pinned")
+
+
+def calls_of_one(n: int) -> Dag:
+    """n calls of one function that need nothing."""
+    call = graphs.wide(1).calls[0]
+    calls = tuple(replace(call, name=f"f-{number}", upstream=()) for number in range(n))
+    return Dag(calls, tuple(range(n)))
 
 
 def runs(trace: Trace) -> dict[str, tuple[float, float]]:
@@ -186,6 +194,23 @@ def test_every_act_takes_the_time_it_is_priced_at() -> None:
         ("return", "", 37.80001, 38.05001, 0),
     ]
     assert round(trace.makespan_s, 5) == 37.80001
+
+
+def test_the_first_call_of_a_function_in_each_worker_imports_and_later_ones_do_not() -> None:
+    """Four calls of one function; those of the first worker end last, so each has two."""
+    costs = Costs(import_s=dict.fromkeys(range(4), 2.0), default_run_s=1.0, **FREE)
+    trace = simulate(pinned(calls_of_one(4), "w1", "w1", "w2", "w2"), costs, Pool(cap=2))
+
+    spans = [(s.task, s.phase.value, s.begin_s, s.end_s) for s in trace.spans if s.task >= 0]
+    assert [span for span in spans if span[1] in {"import", "run"}] == [
+        (0, "import", 0.0, 2.0),
+        (2, "import", 0.0, 2.0),
+        (0, "run", 2.0, 3.0),
+        (2, "run", 2.0, 3.0),
+        (1, "run", 3.0, 4.0),
+        (3, "run", 3.0, 4.0),
+    ]
+    assert trace.makespan_s == 4.0
 
 
 def test_a_large_value_is_fetched_by_who_did_not_make_it() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dagnb.planning.planner import Pool
 from dagnb.simulation.simulate import simulate
 from dagnb.trace.critical import Reason, Segment, Window, critical_path, explained, shares, windows
+from dagnb.trace.starts import worker_starts
 from dagnb.trace.trace import Phase, Trace
 from tests import graphs
 from tests.strategies import costs, planned, plans, problems
@@ -101,6 +102,15 @@ def test_the_makespan_is_cut_by_what_held_the_run_up() -> None:
             Reason.UPLOAD: 0.1,
         }
     )
+
+
+def test_imports_of_a_step_keep_its_worker_busy_and_count_as_its_start() -> None:
+    spans = [run(0, "w0", 0, 3, Phase.IMPORT), run(0, "w0", 3, 4)]
+    made = trace(*spans, names="a")
+
+    assert windows(made) == {0: Window(0.0, 4.0)}
+    assert rows(explained([()], (0,), made)) == [(0, "start-up", 0.0, 3.0), (0, "run", 3.0, 4.0)]
+    assert worker_starts(made, include_woken=True) == ()
 
 
 def test_a_ready_task_waits_for_the_worker_that_is_busy_with_others() -> None:

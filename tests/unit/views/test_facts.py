@@ -21,7 +21,9 @@ def test_a_row_tells_worker_begin_phases_and_bytes() -> None:
         run(3, "w0", 3.25, 3.2512, Phase.COMMIT, n_bytes=33),
     )
 
-    assert made.row(3) == [3, 1, "w0", 1_000, 500, 250, None, 2_000, None, None, 1.2, 2_000, 33]
+    assert made.row(3) == [
+        *(3, 1, "w0", 1_000, 500, 250, None, None, 2_000, None, None, 1.2, 2_000, 33)
+    ]
 
 
 def test_only_the_latest_attempt_counts_whichever_arrives_first() -> None:
@@ -32,6 +34,7 @@ def test_only_the_latest_attempt_counts_whichever_arrives_first() -> None:
             2,
             "w1",
             2_000,
+            None,
             None,
             None,
             None,
@@ -71,8 +74,15 @@ def test_what_was_touched_is_told() -> None:
     assert made.add([]) == set()
 
 
+def test_imports_of_a_task_are_one_of_its_phases_and_no_start_of_its_worker() -> None:
+    made = facts(run(0, "w0", 0, 1.5, Phase.IMPORT), run(0, "w0", 1.5, 2))
+
+    assert made.row(0)[4:12] == [None, None, None, 1_500, 500, None, None, None]
+    assert made.starts == {}
+
+
 def test_clock_jitter_makes_no_negative_times() -> None:
-    assert facts(run(0, "w0", 1.0, 0.9)).row(0)[7] == 0
+    assert facts(run(0, "w0", 1.0, 0.9)).row(0)[8] == 0
 
 
 def test_the_browser_gets_the_name_of_a_worker_in_words() -> None:

@@ -108,6 +108,20 @@ def test_a_cold_start_is_hatched_and_a_warm_one_is_not() -> None:
     assert {"cold start", "warm start"} <= set(texts(root))
 
 
+def test_imports_of_a_task_are_named_and_are_no_start() -> None:
+    spans = [run(0, "w0", 0, 1, Phase.IMPORT), run(0, "w0", 1, 3)]
+    root = parsed(timeline_svg(trace(*spans)))
+
+    kinds = [node.get("data-kind") for node in root.iter(f"{SVG}g") if node.get("data-kind")]
+    ((_, y, wide, high),) = bars(root, "import")
+    ((_, run_y, run_wide, run_high),) = bars(root, "run", "f")
+    assert kinds == ["import", "run"]
+    assert (y, high) == (run_y, run_high)
+    assert run_wide == pytest.approx(2 * wide, rel=0.01)
+    assert "import" in texts(root)
+    assert "f-0 import: 1 s, from 0 s" in titles(root)
+
+
 def test_traffic_lies_below_the_work_of_its_lane() -> None:
     root = parsed(
         timeline_svg(trace(run(0, "w0", 0, 2, Phase.FETCH), run(0, "w0", 1, 3), run(1, "w1", 0, 3)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import itertools
 import sys
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from dagnb_workers.surroundings.isolation import ImportWatch
+from dagnb_workers.surroundings import isolation
+from dagnb_workers.surroundings.isolation import ImportTime, ImportWatch
 
 
 class Events:
@@ -19,6 +21,7 @@ class Events:
 
     def __init__(self) -> None:
         self.events: list[str] = []
+        self.time_spent = ImportTime()
 
     @contextmanager
     def around(self) -> Iterator[None]:
@@ -37,7 +40,9 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Events]
     (tmp_path / "watched_space").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
     made = Events()
-    monkeypatch.setattr(sys, "meta_path", [ImportWatch(made.around), *sys.meta_path])
+    monkeypatch.setattr(
+        sys, "meta_path", [ImportWatch(made.around, time_spent=made.time_spent), *sys.meta_path]
+    )
     yield made
     for name in [name for name in sys.modules if name.startswith("watched_")]:
         del sys.modules[name]
@@ -114,3 +119,17 @@ def test_imports_of_other_threads_are_not_told(watched: Events) -> None:
 
     assert "watched_outer" in sys.modules
     assert watched.events == []
+
+
+def test_the_time_of_imports_adds_up_and_counts_those_within_others_once(
+    watched: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look at the clock of this test takes a second, and an import takes two looks."""
+    moments = itertools.count(0.0)
+    monkeypatch.setattr(isolation.time, "monotonic", lambda: next(moments))
+
+    importlib.import_module("watched_outer")
+    with pytest.raises(ValueError, match="in the module"):
+        importlib.import_module("watched_broken")
+
+    assert watched.time_spent.seconds == 2.0

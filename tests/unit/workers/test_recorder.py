@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+from dataclasses import replace
 
 import pytest
+from dagnb_workers.surroundings.isolation import ImportTime
 from dagnb_workers.worker.recorder import HeaderRead, Recorder
 
 from dagnb.protocol.invocation import Invocation
@@ -153,4 +155,55 @@ def test_who_knows_the_header_already_has_registered_when_it_is_asked() -> None:
     assert start(invocation(sent_at=101.0), None) == [
         (Phase.INVOKE, 100.0, 101.0),
         (Phase.REGISTER, 101.0, math.inf),
+    ]
+
+
+def acts_of_a_call(*, load_s: float, run_s: float) -> list[Span]:
+    """Returns the spans of a LOAD from 100 to 105 and a RUN from 105 to 112, with these imports."""
+    imports = ImportTime()
+    recorder = Recorder(AtExit(), imports)
+    moments = iter([100.0, 105.0, 105.0, 112.0])
+    recorder.now = lambda: next(moments)  # type: ignore[method-assign]  # a clock of the test's own
+    for phase, seconds in ((Phase.LOAD, load_s), (Phase.RUN, run_s)):
+        with recorder.span("w0", OFFER, phase) as span:
+            span.n_bytes = 9 if phase is Phase.LOAD else 0
+            imports.seconds += seconds
+    with recorder.sending(everything=True) as chunk:
+        return unpacked(chunk)
+
+
+@pytest.mark.parametrize(
+    ("load_s", "run_s", "parts"),
+    [
+        (0.0, 0.0, [(Phase.LOAD, 100, 105), (Phase.RUN, 105, 112)]),
+        (2.0, 0.0, [(Phase.LOAD, 100, 103), (Phase.IMPORT, 103, 105), (Phase.RUN, 105, 112)]),
+        (0.0, 3.0, [(Phase.LOAD, 100, 105), (Phase.IMPORT, 105, 108), (Phase.RUN, 108, 112)]),
+        (2.0, 3.0, [(Phase.LOAD, 100, 103), (Phase.IMPORT, 103, 108), (Phase.RUN, 108, 112)]),
+        (9.0, 9.0, [(Phase.LOAD, 100, 100), (Phase.IMPORT, 100, 112), (Phase.RUN, 112, 112)]),
+    ],
+)
+def test_imports_are_one_span_between_the_load_and_the_run_that_lack_them(
+    load_s: float, run_s: float, parts: list[tuple[Phase, float, float]]
+) -> None:
+    spans = acts_of_a_call(load_s=load_s, run_s=run_s)
+
+    assert [(span.phase, span.begin_s, span.end_s) for span in spans] == parts
+    assert {(span.task, span.attempt, span.worker) for span in spans} == {(3, 2, "w0")}
+    assert [span.n_bytes for span in spans if span.n_bytes] == [9]
+
+
+def test_imports_of_two_tasks_are_two_spans() -> None:
+    imports = ImportTime()
+    recorder = Recorder(AtExit(), imports)
+    for task in (1, 2):
+        with recorder.span("w0", replace(OFFER, task=task), Phase.LOAD):
+            imports.seconds += 1.0
+
+    with recorder.sending(everything=True) as chunk:
+        spans = unpacked(chunk)
+    assert [(span.task, span.phase) for span in spans] == [
+        (1, Phase.LOAD),
+        (1, Phase.IMPORT),
+        (2, Phase.LOAD),
+        (2, Phase.IMPORT),
     ]

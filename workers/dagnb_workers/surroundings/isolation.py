@@ -28,6 +28,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, TypeVar
@@ -45,6 +46,13 @@ def _note_nothing(name: str, file: str, seconds: float) -> None:
     """Note no import."""
 
 
+@dataclass(slots=True)
+class ImportTime:
+    """The seconds for which code of imported modules ran, in all so far, also where it raised."""
+
+    seconds: float = 0.0
+
+
 class ImportWatch(importlib.abc.MetaPathFinder):
     """Watches imports that its thread begins. An import within another counts as a part of that."""
 
@@ -52,10 +60,15 @@ class ImportWatch(importlib.abc.MetaPathFinder):
         self,
         around: Around,
         note: Note = _note_nothing,
+        time_spent: ImportTime | None = None,
     ) -> None:
-        """Watch the present thread. note: called after each import that did not raise."""
+        """Watch the present thread.
+
+        note: called after each import that did not raise. time_spent: to which imports are added.
+        """
         self._around, self._thread, self._is_within = around, threading.get_ident(), False
         self._note = note
+        self._time_spent = ImportTime() if time_spent is None else time_spent
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -93,8 +106,10 @@ class ImportWatch(importlib.abc.MetaPathFinder):
                 execute(module)
         finally:
             self._is_within = False
+            seconds = time.monotonic() - begin_s
+            self._time_spent.seconds += seconds
         file = getattr(getattr(module, "__spec__", None), "origin", None)
-        self._note(module.__name__, file or "", time.monotonic() - begin_s)
+        self._note(module.__name__, file or "", seconds)
 
 
 class _Loader(importlib.abc.Loader):
@@ -136,10 +151,11 @@ class Isolation:
         *,
         watches_imports: bool = True,
         note: Note = _note_nothing,
+        import_time: ImportTime | None = None,
     ) -> None:
         """Begin at the first task. aspects: in the order in which they are restored.
 
-        note: see ImportWatch. It is called for the imports before the first task, too: reading a
+        note, import_time: see ImportWatch. Imports before the first task count, too: reading a
         function imports the modules that it uses.
         """
         self._aspects = [(aspect, aspect.look) for aspect in aspects if aspect.look is not None]
@@ -148,8 +164,9 @@ class Isolation:
         self._kept: dict[str, Any] = {}
         self._seen: list[Any] = []
         self._undo: list[tuple[Callable[[Any], object], Any]] = []
-        self._watch = ImportWatch(self._importing, note) if watches_imports else None
-        if self._watch is not None:
+        self._watch: ImportWatch | None = None
+        if watches_imports:
+            self._watch = ImportWatch(self._importing, note, import_time)
             sys.meta_path.insert(0, self._watch)
 
     def around(self, task: Callable[[], T]) -> T:

@@ -21,11 +21,11 @@ from dagnb_workers.surroundings import left_behind, user_main
 from dagnb_workers.surroundings.aspects import of_process
 from dagnb_workers.surroundings.early_import import EARLY
 from dagnb_workers.surroundings.findable import is_installed
-from dagnb_workers.surroundings.isolation import Isolation
+from dagnb_workers.surroundings.isolation import ImportTime, Isolation
 from dagnb_workers.surroundings.output import opened, take_printed
 from dagnb_workers.surroundings.surroundings import Surroundings
 from dagnb_workers.surroundings.user_main import Call
-from dagnb_workers.worker.executor import Caller, call_here, ignore
+from dagnb_workers.worker.executor import call_here, ignore
 from dagnb_workers.worker.kept import Result
 from dagnb_workers.worker.retry import STORE_GONE
 from dagnb_workers.worker.runtime import CallInputs, Runtime
@@ -43,9 +43,19 @@ def work(invocation: Invocation, instance: str, status: SharedStatus) -> int:
     return run_at_once(_work(invocation, instance, status, IsolatedCalls(status)))
 
 
-async def _work(invocation: Invocation, instance: str, status: SharedStatus, call: Caller) -> int:
+async def _work(
+    invocation: Invocation, instance: str, status: SharedStatus, call: IsolatedCalls
+) -> int:
     store = await open_store_of(invocation, blocks=True)
-    world = Runtime(store, invocation, instance, call, status, take_output=take_printed)
+    world = Runtime(
+        store,
+        invocation,
+        instance,
+        call,
+        status,
+        take_output=take_printed,
+        import_time=call.import_time,
+    )
     worker: Worker[CallInputs, Result] = Worker(world, MOST_TASKS if invocation.batches else 1)
     try:
         await worker.work()
@@ -68,7 +78,10 @@ class IsolatedCalls:
     def __init__(self, status: SharedStatus) -> None:
         self._status = status
         self._own = frozenset(name.partition(".")[0] for name in sys.modules)
-        self._isolation = Isolation(of_process(opened), note=self._note_import)
+        self.import_time = ImportTime()
+        self._isolation = Isolation(
+            of_process(opened), note=self._note_import, import_time=self.import_time
+        )
         self._main = user_main.install()
 
     async def __call__(self, function: Callable[..., Any], call: Call, context: TaskContext) -> Any:

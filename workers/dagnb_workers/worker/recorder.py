@@ -14,16 +14,27 @@ from dagnb.protocol.messages import Offer
 from dagnb.trace.chunk import packed
 from dagnb.trace.trace import Phase, Span
 from dagnb.trace.upload import MOST_HELD, Upload
+from dagnb_workers.surroundings.isolation import ImportTime
 
 
 class TimedAct:
     """The span of one block of code: a context manager that notes it at the end of the block.
 
     n_bytes: what the block has moved, set by the block. A class instead of a generator, which would
-    cost a short task a tenth of its time.
+    cost a short task a tenth of its time. Imports of LOAD and RUN are a span of their own, as
+    `Phase` says.
     """
 
-    __slots__ = ("_attempt", "_begin_s", "_phase", "_recorder", "_task", "_worker", "n_bytes")
+    __slots__ = (
+        "_attempt",
+        "_begin_s",
+        "_imported_s",
+        "_phase",
+        "_recorder",
+        "_task",
+        "_worker",
+        "n_bytes",
+    )
 
     def __init__(
         self, recorder: Recorder, worker: str, offer: Offer, phase: Phase, begin_s: float
@@ -31,27 +42,50 @@ class TimedAct:
         self._recorder, self._worker, self._phase = recorder, worker, phase
         self._task, self._attempt = offer.task, offer.attempt
         self._begin_s, self.n_bytes = begin_s, 0
+        self._imported_s = recorder.import_time.seconds
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *raised: object) -> None:
         if self.n_bytes or self._phase not in _ONLY_WITH_BYTES:
+            end_s = self._recorder.now()
+            import_s = self._recorder.import_time.seconds - self._imported_s
+            if import_s > 0.0 and self._phase in _MAY_IMPORT:
+                self._note_parts(end_s, import_s)
+                return
             self._recorder.note(
                 Span(
                     self._task,
                     self._worker,
                     self._phase,
                     self._begin_s,
-                    self._recorder.now(),
+                    end_s,
                     self.n_bytes,
                     self._attempt,
                 )
             )
 
+    def _note_parts(self, end_s: float, import_s: float) -> None:
+        """Note the act without its imports, and these behind a LOAD or before a RUN."""
+        # The imports were measured by another clock.
+        import_s = min(import_s, max(0.0, end_s - self._begin_s))
+        if self._phase is Phase.LOAD:
+            parted_s = end_s - import_s
+            self._recorder.note(self._span(Phase.LOAD, self._begin_s, parted_s, self.n_bytes))
+            self._recorder.note_import(self._span(Phase.IMPORT, parted_s, end_s))
+        else:
+            parted_s = self._begin_s + import_s
+            self._recorder.note_import(self._span(Phase.IMPORT, self._begin_s, parted_s))
+            self._recorder.note(self._span(Phase.RUN, parted_s, end_s))
+
+    def _span(self, phase: Phase, begin_s: float, end_s: float, n_bytes: int = 0) -> Span:
+        return Span(self._task, self._worker, phase, begin_s, end_s, n_bytes, self._attempt)
+
 
 # Without bytes nothing was downloaded, so there was no such act.
 _ONLY_WITH_BYTES = frozenset({Phase.FETCH, Phase.PROGRAM})
+_MAY_IMPORT = frozenset({Phase.LOAD, Phase.RUN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +100,14 @@ class HeaderRead:
 class Recorder:
     """Holds spans, chooses those to upload, and converts this machine's times to the store's."""
 
-    def __init__(self, upload: Upload) -> None:
-        """Begin without spans. upload: the strategy that says how long spans may be held."""
+    def __init__(self, upload: Upload, import_time: ImportTime | None = None) -> None:
+        """Begin without spans.
+
+        upload: the strategy that says how long spans may be held. import_time: spent on imports of
+        tasks; it grows.
+        """
         self._upload = upload
+        self.import_time = ImportTime() if import_time is None else import_time
         self._spans: list[Span] = []
         self._since = 0.0  # monotonic seconds at which the oldest held span was noted
         self._open: list[Span] = []
@@ -96,6 +135,15 @@ class Recorder:
         if not self._spans:
             self._since = time.monotonic()
         self._spans.append(span)
+
+    def note_import(self, span: Span) -> None:
+        """Hold the imports of a task; those of its LOAD and of its RUN become one span."""
+        if self._spans:
+            last = self._spans[-1]
+            if (last.phase, last.task, last.attempt) == (span.phase, span.task, span.attempt):
+                self._spans[-1] = replace(last, end_s=span.end_s)
+                return
+        self.note(span)
 
     def hold_open(self, span: Span) -> None:
         """Hold a span whose end is not known yet.

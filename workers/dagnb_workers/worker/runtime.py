@@ -7,7 +7,7 @@ acts that are not simulated. An instance performs them like this:
     register    reads the program's header once, asks for work   1, first 3   INVOKE to REGISTER
     wait_work   waits for a hint while its queue is empty        1            none
     fetch       collects upstream values, function, arguments    0 to 2       FETCH, PROGRAM
-    run         verifies and unpickles them, calls the function  0            LOAD, RUN
+    run         verifies and unpickles them, calls the function  0            LOAD, IMPORT, RUN
     store       pickles and signs the result, stores a large one,
                 in shared memory or in the store; or keeps it    0 or 1       DUMP, STORE
     complete    commits results, gets the next tasks             1            COMMIT
@@ -52,6 +52,7 @@ from dagnb.storage.interface import SMALL_BYTES, Store
 from dagnb.storage.segments import MappedValue, Pointer, Segments, may_be_pointer
 from dagnb.trace.trace import Phase, Span
 from dagnb.trace.upload import DEFAULT, strategy
+from dagnb_workers.surroundings.isolation import ImportTime
 from dagnb_workers.worker import exception
 from dagnb_workers.worker.exception import FailureReporter
 from dagnb_workers.worker.executor import Caller, Raised, TakeOutput, Watch, no_output
@@ -102,12 +103,14 @@ class Runtime:
         watch: Watch,
         *,
         take_output: TakeOutput = no_output,
+        import_time: ImportTime | None = None,
         at_home: bool = False,
     ) -> None:
         """Begin before `register`.
 
-        call: calls functions. watch: supervises the calls. at_home: whether this is the client's
-        own process, where the user's modules can be imported already.
+        call: calls functions. watch: supervises the calls. import_time: spent on imports of tasks.
+        at_home: whether this is the client's own process, where the user's modules can be imported
+        already.
         """
         self._store = store
         self._invocation = invocation
@@ -127,7 +130,7 @@ class Runtime:
             map_buffer=self._map_buffer,
         )
 
-        self._recorder = Recorder(strategy(invocation.metrics or DEFAULT))
+        self._recorder = Recorder(strategy(invocation.metrics or DEFAULT), import_time)
         self._failure_reporter = FailureReporter(
             store,
             invocation.run,
