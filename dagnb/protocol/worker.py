@@ -23,6 +23,7 @@ share of what is ready. A batch ends early, with a commit, when
     a task took over LONG_S     the supervisor may have given back the rest meanwhile, see below
     results are over MOST_BYTES they are held in memory until the commit
     a task is not pure          its effects must not be repeated because a later task crashes
+    a reader needs the commit   its input was stored, not kept; else it would report that as lost
 
 A task that turns out long keeps no other task waiting: its supervisor sees it run for LONG_S, and
 gives the tasks behind it back to the store (`Machine.give_back`). No task can be given back and run
@@ -219,6 +220,8 @@ class Worker(Generic[Inputs, Value]):
                 self._kept_s = 0.0
                 stored[offer.task] = result
                 n_bytes += commit.address.n_bytes
+                if self.world.reader(offer)[0] in behind:
+                    break
             if task_s > LONG_S or n_bytes > MOST_BYTES or self.world.ends_batch(offer):
                 break
         return await self.commit(reply.offers, commits, stored)

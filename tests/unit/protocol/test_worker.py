@@ -349,6 +349,25 @@ def test_a_crash_repeats_a_limited_time_of_work_since_then_a_result_is_stored() 
     ]  # fmt: skip
 
 
+def test_a_reader_begins_after_the_commit_of_an_input_that_is_not_kept() -> None:
+    """Task 3 reads 1 and 2; 0 to 2 together are more work than may be repeated.
+
+    It would report both inputs as lost otherwise, and the one that is kept would be run again.
+    """
+    world = PreparedWorld(
+        tasks(0),
+        tasks(1, 2, 3),
+        tasks(3),
+        STOP,
+        task_s=[KEPT_S - 0.005, 0.003, 0.003, 0.003],
+        readers={0: (1, 1), 1: (3, 2), 2: (3, 2)},
+    )
+
+    assert ends_of(world) == [
+        "keep 0", "complete 0", "keep 1", "store 2", "complete 1,2", "store 3", "complete 3",
+    ]  # fmt: skip
+
+
 def test_kept_results_do_not_count_as_bytes_of_a_batch() -> None:
     readers = {0: (1, 1), 1: (2, 1)}
     world = PreparedWorld(tasks(0, 1, 2), STOP, result_bytes=MOST_BYTES, readers=readers)
