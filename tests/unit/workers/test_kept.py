@@ -17,6 +17,10 @@ from dagnb.errors import UnserialisableError
 from dagnb.graph.payload import decode_value, encode_value
 
 
+class Holder:
+    """An object of the user's."""
+
+
 class Lengths(np.ndarray):
     """A subclass of the user's."""
 
@@ -125,6 +129,15 @@ def test_renaming_the_fields_of_an_input_renames_them_for_no_one_else() -> None:
     taken.dtype.names = ("y",)
 
     assert dtype.names == ("x",)
+
+
+def test_a_value_is_let_go_once_its_bytes_are_kept() -> None:
+    result = Result(Holder())
+    reference = weakref.ref(result.value)
+
+    KeptValues().keep(1, 2, result)
+
+    assert reference() is None
 
 
 def test_a_result_that_cannot_be_pickled_fails_though_it_is_kept() -> None:

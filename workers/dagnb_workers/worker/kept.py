@@ -118,6 +118,8 @@ class KeptValues:
         kept = KeptValue(reader, n_bytes, result)
         if parts and not _is_constant(result.value):
             kept = KeptValue(reader, n_bytes, None, b"".join(parts))
+            # The worker holds the result while the reader runs, and would hold the memory.
+            result.value = None
         self._values[task] = kept
         self._n_bytes += n_bytes
         return kept
