@@ -34,12 +34,12 @@ Kept results
 ------------
 A batch may hold a task and its only reader (`Record.together`, asked for by `Way.LOCAL` of the
 plan). The worker then keeps the result for the reader, and nothing of it travels or is stored. A
-kept result is lost with its worker, or with the reader's attempt: the store then has the task run
-again, and before it others whose results were kept. So the worker stores a result when a crash
-would otherwise repeat more than KEPT_S of work. A reader that waits for nothing else need not be in
-the batch: the commit of the kept result takes it. The store refuses such a commit (NO_BLOB) if the
-reader was charged before, or the worker is known to have lost its lease; the worker then stores the
-result.
+kept result is lost with its worker, with the reader's attempt, or when the reader is given back:
+the store then has the task run again, and before it others whose results were kept. So the worker
+stores a result when a crash would otherwise repeat more than KEPT_S of work. A reader that waits
+for nothing else need not be in the batch: the commit of the kept result takes it. The store refuses
+such a commit (NO_BLOB) if the reader was charged before, or the worker is known to have lost its
+lease; the worker then stores the result.
 
 The world of a worker is everything that it may ask for outside itself. Two worlds exist: the
 runtime (asyncio and a store) and the virtual one (simulated time).
