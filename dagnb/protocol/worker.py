@@ -34,12 +34,12 @@ Kept results
 ------------
 A batch may hold a task and its only reader (`Record.together`, asked for by `Way.LOCAL` of the
 plan). The worker then keeps the result for the reader, and nothing of it travels or is stored. A
-kept result is lost with its worker, or with the reader's attempt: the store then has the task run
-again, and before it others whose results were kept. So the worker stores a result when a crash
-would otherwise repeat more than KEPT_S of work. A reader that waits for nothing else need not be in
-the batch: the commit of the kept result takes it. The store refuses such a commit (NO_BLOB) if the
-reader was charged before, or the worker is known to have lost its lease; the worker then stores the
-result.
+kept result is lost with its worker, with the reader's attempt, or when the reader is given back:
+the store then has the task run again, and before it others whose results were kept. So the worker
+stores a result when a crash would otherwise repeat more than KEPT_S of work. A reader that waits
+for nothing else need not be in the batch: the commit of the kept result takes it. The store refuses
+such a commit (NO_BLOB) if the reader was charged before, or the worker is known to have lost its
+lease; the worker then stores the result.
 
 The world of a worker is everything that it may ask for outside itself. Two worlds exist: the
 runtime (asyncio and a store) and the virtual one (simulated time).
@@ -172,7 +172,9 @@ class Worker(Generic[Inputs, Value]):
         """
         self.world = world
         self._pace = _Pace(most_tasks)
-        self._kept_s = 0.0  # seconds of work whose results are kept
+        # Reader -> seconds of work that a crash would repeat, since its result is kept for that
+        # reader, or was kept for one of the tasks before.
+        self._kept_s: dict[int, float] = {}
 
     async def work(self) -> None:
         """Work from the first registration to the end of the run.
@@ -199,6 +201,8 @@ class Worker(Generic[Inputs, Value]):
         stored: dict[int, Value] = {}
         n_bytes = 0
         behind = [offer.task for offer in reply.offers[::-1]]  # the next one last
+        for reader in self._kept_s.keys() - behind:
+            del self._kept_s[reader]  # it was taken away, and what was kept for it is lost
         for offer in reply.offers:
             begin_s = self.world.clock()
             behind.pop()
@@ -214,13 +218,14 @@ class Worker(Generic[Inputs, Value]):
                 return await self.world.lost(value, self._pace.want)
             commit, result = value
             commits.append(commit)
+            reader, _ = self.world.reader(offer)
+            work_s = self._kept_s.pop(offer.task, 0.0) + task_s
             if commit.is_kept:
-                self._kept_s += task_s
+                self._kept_s[reader] = self._kept_s.get(reader, 0.0) + work_s
             else:
-                self._kept_s = 0.0
                 stored[offer.task] = result
                 n_bytes += commit.address.n_bytes
-                if self.world.reader(offer)[0] in behind:
+                if reader in behind:
                     break
             if task_s > LONG_S or n_bytes > MOST_BYTES or self.world.ends_batch(offer):
                 break
@@ -247,7 +252,7 @@ class Worker(Generic[Inputs, Value]):
     def _keeps(self, offer: Offer, behind: Sequence[int], task_s: float) -> bool:
         """Returns whether to keep the result of a task that took so many seconds."""
         reader, n_inputs = self.world.reader(offer)
-        if reader < 0 or self._kept_s + task_s > KEPT_S:
+        if reader < 0 or sum(self._kept_s.values()) + task_s > KEPT_S:
             return False
         if n_inputs == 1:
             # It is in the batch, or the commit brings it, since it waits for nothing else.

@@ -112,6 +112,24 @@ def _first(values: Any) -> float:
     return float(values[0])
 
 
+def test_a_worker_holds_no_second_copy_of_an_input_while_its_reader_runs() -> None:
+    @task
+    def texts() -> list[str]:
+        return ["x" * 1_000]
+
+    @task
+    def held(read: list[str]) -> list[object]:
+        import gc
+
+        results = [o for o in gc.get_objects() if type(o).__name__ in {"KeptValue", "Result"}]
+        values = [getattr(result, "pickled", None) or result.value for result in results]
+        return [value for value in values if value is not None]
+
+    run = dagnb.run(held(texts()), workers=Processes(n=1))
+
+    assert run.result(LIMIT_S) == []
+
+
 def test_a_tree_of_short_tasks_is_added_up_where_its_leaves_are(tmp_path: Path) -> None:
     level = [counting(n, str(tmp_path)) for n in range(256)]
     while len(level) > 1:

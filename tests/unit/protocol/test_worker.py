@@ -349,6 +349,35 @@ def test_a_crash_repeats_a_limited_time_of_work_since_then_a_result_is_stored() 
     ]  # fmt: skip
 
 
+def test_a_result_stored_in_one_chain_does_not_save_the_work_of_another() -> None:
+    """Two chains, 0 2 4 6 and 1 3 5 7. No three results in a row may be kept.
+
+    When 2 is stored, 1 is still kept; so 4 is stored, too.
+    """
+    world = PreparedWorld(
+        *(tasks(n, n + 1) for n in range(5)),
+        STOP,
+        task_s=0.4 * KEPT_S,
+        readers={n: (n + 2, 1) for n in range(6)},
+    )
+
+    assert [act for act in ends_of(world) if "complete" not in act] == [
+        "keep 0", "keep 1", "store 2", "keep 3", "store 4",
+    ]  # fmt: skip
+
+
+def test_work_kept_for_a_reader_that_was_taken_away_is_not_counted() -> None:
+    world = PreparedWorld(
+        tasks(0),
+        tasks(2),
+        STOP,
+        task_s=0.6 * KEPT_S,
+        readers={0: (1, 1), 2: (3, 1)},
+    )
+
+    assert ends_of(world) == ["keep 0", "complete 0", "keep 2", "complete 2"]
+
+
 def test_a_reader_begins_after_the_commit_of_an_input_that_is_not_kept() -> None:
     """Task 3 reads 1 and 2; 0 to 2 together are more work than may be repeated.
 

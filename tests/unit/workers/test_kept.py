@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 from collections.abc import Callable
@@ -10,10 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 from dagnb_workers.worker import kept
-from dagnb_workers.worker.kept import KeptValues, Result
+from dagnb_workers.worker.kept import KeptValue, KeptValues, Result
 
 from dagnb.errors import UnserialisableError
 from dagnb.graph.payload import decode_value, encode_value
+
+
+class Holder:
+    """An object of the user's."""
+
+
+class Lengths(np.ndarray):
+    """A subclass of the user's."""
 
 
 def read_only() -> Any:
@@ -22,13 +31,13 @@ def read_only() -> Any:
     return array
 
 
-def handed_over(value: Any) -> Any:
-    """What the reader gets, of a value to which this call holds the only reference."""
+def kept_result(make: Callable[[], Any]) -> KeptValue:
+    """Keeps a value to which nothing else refers, not even a name of this call."""
     values = KeptValues()
-    values.keep(1, 2, Result(value))
+    values.keep(1, 2, Result(make()))
     taken = values.take(1)
     assert taken is not None
-    return taken.value()
+    return taken
 
 
 def test_an_array_that_nothing_else_refers_to_is_handed_over_itself() -> None:
@@ -50,16 +59,15 @@ def test_an_array_that_nothing_else_refers_to_is_handed_over_itself() -> None:
     ids=["a list", "a view", "a memoryview", "a weak reference", "a name"],
 )
 def test_an_array_with_another_reference_is_copied_at_once(refer: Callable[[Any], Any]) -> None:
-    array = np.arange(10.0)
-    other = refer(array)
-    result = Result(array)
+    result = Result(np.arange(10.0))
+    other = refer(result.value)
     values = KeptValues()
 
     values.keep(1, 2, result)
-    array[:] = -1.0
     taken = values.take(1)
 
     assert taken is not None
+    assert len(taken) > 0
     assert taken.value().tolist() == np.arange(10.0).tolist()
     del other
 
@@ -69,37 +77,67 @@ def test_an_array_with_another_reference_is_copied_at_once(refer: Callable[[Any]
     [
         lambda: np.arange(10.0)[1:],
         lambda: np.array([1, "a"], dtype=object),
-        lambda: np.zeros(3).view(np.recarray),
+        lambda: np.zeros(3, [("x", "f8")]),
+        lambda: np.zeros(3, np.dtype("f8", metadata={"unit": ["m"]})),
+        lambda: Lengths(0),
         read_only,
         lambda: np.frombuffer(b"12345678"),
         lambda: [1, 2],
         lambda: {"a": [1]},
         lambda: bytearray(b"x"),
     ],
-    ids=["a view", "objects", "a subclass", "read only", "borrowed", "list", "dict", "bytearray"],
-)
+    ids=[
+        "a view", "objects", "fields", "metadata", "a subclass", "read only", "borrowed",
+        "list", "dict", "bytearray",
+    ],
+)  # fmt: skip
 def test_what_may_be_seen_elsewhere_is_pickled(make: Callable[[], Any]) -> None:
-    value = make()
+    kept, equal = kept_result(make), make()
 
-    taken = handed_over(value)
-
-    assert taken is not value
-    assert type(taken) is type(value)
-    assert np.array_equal(np.asarray(taken), np.asarray(value))
+    assert len(kept) > 0
+    taken = kept.value()
+    assert type(taken) is type(equal)
+    assert np.array_equal(np.asarray(taken), np.asarray(equal))
 
 
 @pytest.mark.parametrize("value", [1, 2.5, "text", b"bytes", True, None, 3j])
 def test_what_cannot_change_is_handed_over_itself(value: Any) -> None:
-    assert handed_over(value) is value
+    assert kept_result(lambda: value).value() is value
 
 
 def test_a_subclass_of_a_number_is_pickled() -> None:
     value = np.float64(1.5)
 
-    taken = handed_over(value)
+    taken = kept_result(lambda: value).value()
 
     assert taken is not value
     assert (type(taken), float(taken)) == (np.float64, 1.5)
+
+
+@pytest.mark.parametrize("value", [math.nan, complex(0.0, math.nan)])
+def test_a_nan_is_pickled_since_containers_tell_it_from_another(value: complex) -> None:
+    taken = kept_result(lambda: value).value()
+
+    assert repr(taken) == repr(value)
+    assert taken is not value
+
+
+def test_renaming_the_fields_of_an_input_renames_them_for_no_one_else() -> None:
+    dtype = np.dtype([("x", "f8")])
+
+    taken = kept_result(lambda: np.zeros(3, dtype)).value()
+    taken.dtype.names = ("y",)
+
+    assert dtype.names == ("x",)
+
+
+def test_a_value_is_let_go_once_its_bytes_are_kept() -> None:
+    result = Result(Holder())
+    reference = weakref.ref(result.value)
+
+    KeptValues().keep(1, 2, result)
+
+    assert reference() is None
 
 
 def test_a_result_that_cannot_be_pickled_fails_though_it_is_kept() -> None:

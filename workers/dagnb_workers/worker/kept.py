@@ -2,8 +2,9 @@
 
 The reader must not notice that its input was kept. So it gets
 
-    the object itself     if it cannot be changed (a number, a text), or if it is an array that owns
-                          its memory and that nothing else refers to: no one can see a change of it
+    the object itself     if it cannot be changed (a number but for NaN, a text), or if it is an
+                          array of numbers that owns its memory and that nothing else refers to: no
+                          one can see a change of it
     an object of its own  otherwise, unpickled from bytes that were made when the task ended
 
 Every result is pickled or known to be picklable, kept or not: a task whose result cannot be pickled
@@ -12,6 +13,7 @@ fails in either case. protocol/worker.py decides which results are kept.
 
 from __future__ import annotations
 
+import cmath
 import sys
 import weakref
 from collections.abc import Iterable, Sequence
@@ -24,6 +26,14 @@ MOST_BYTES = 512 * 1024 * 1024
 """Bytes of results that a worker keeps at a time, at most. Others are stored."""
 
 _IMMUTABLE = (int, float, complex, str, bytes, bool, type(None))
+
+
+def _is_constant(value: object) -> bool:
+    """Returns whether no one can tell this object from an equal one, but by `is`."""
+    if type(value) in (float, complex):
+        # Containers compare objects before values, so `x in [x]` tells one NaN from another.
+        return not cmath.isnan(value)  # type: ignore[arg-type]  # mypy does not narrow by type()
+    return type(value) in _IMMUTABLE
 
 
 @dataclass(slots=True)
@@ -46,7 +56,10 @@ class Result:
         flags = self.value.flags
         # Unpickled arrays can be written to, and their memory has no gaps.
         is_plain = flags.owndata and flags.writeable and flags.forc
-        return bool(is_plain and not self.value.dtype.hasobject)
+        dtype = self.value.dtype
+        # Fields can be renamed in place, also for those who share the dtype.
+        is_simple = not dtype.hasobject and dtype.fields is None and dtype.metadata is None
+        return bool(is_plain and is_simple)
 
 
 @dataclass(slots=True)
@@ -103,8 +116,10 @@ class KeptValues:
         if self._n_bytes + n_bytes > MOST_BYTES:
             return None
         kept = KeptValue(reader, n_bytes, result)
-        if parts and type(result.value) not in _IMMUTABLE:
+        if parts and not _is_constant(result.value):
             kept = KeptValue(reader, n_bytes, None, b"".join(parts))
+            # The worker holds the result while the reader runs, and would hold the memory.
+            result.value = None
         self._values[task] = kept
         self._n_bytes += n_bytes
         return kept

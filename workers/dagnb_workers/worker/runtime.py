@@ -33,6 +33,7 @@ import secrets
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from dagnb.errors import (
     BlobMissingError,
@@ -266,19 +267,12 @@ class Runtime:
         assert line is not None
         assert body is not None
 
-        function, values = None, []
-        tokens = {upstream.task: upstream.address.token for upstream in offer.inputs}
+        function, values = None, list[Any]()
         try:
             with self._recorder.span(self._worker, offer, Phase.LOAD, inputs.begin_s) as span:
                 span.n_bytes = inputs.n_bytes
                 function, retry_on = self._library.function(line)
-                # One by one: after an error, their number tells which one could not be unpickled.
-                for task, value in zip(self._record(offer).upstream, inputs.values, strict=True):
-                    if isinstance(value, MappedValue | KeptValue):
-                        values.append(value.value())
-                        continue
-                    verified = self._signer.open(self._value_name(task, tokens[task]), value)
-                    values.append(decode_value(verified))
+                self._load(offer, inputs, values)
                 call = body.arguments(values, inputs.contents, self._library.flat)
                 inputs.clear()
                 context = self._context(offer, f"{line.name}-{body.ordinal}")
@@ -457,6 +451,19 @@ class Runtime:
         await self._upload(is_last=self._is_member)
 
     # ---- parts of acts ----
+
+    def _load(self, offer: Offer, inputs: CallInputs, values: list[Any]) -> None:
+        """Verify and unpickle the upstream values, and append them.
+
+        One by one: after an error, their number tells which one could not be unpickled.
+        """
+        tokens = {upstream.task: upstream.address.token for upstream in offer.inputs}
+        for task, value in zip(self._record(offer).upstream, inputs.values, strict=True):
+            if isinstance(value, MappedValue | KeptValue):
+                values.append(value.value())
+                continue
+            verified = self._signer.open(self._value_name(task, tokens[task]), value)
+            values.append(decode_value(verified))
 
     async def _complete_singly(self, commits: Sequence[Commit], want: int) -> Reply:
         """Commit one by one. Returns the last reply, the only one that may bring new tasks."""
