@@ -72,6 +72,14 @@ class Record:
 
     __repr__ = brief
 
+    @property
+    def reader(self) -> tuple[int, int]:
+        """The reader that is run together with the task, -1 for none; its number of inputs."""
+        if not self.together:
+            return -1, 0
+        reader, _, _, n_inputs, _, _ = self.edges[0]
+        return reader, n_inputs
+
     def pack(self) -> bytes:
         """Returns a MessagePack array: [queue, priority, flags, retries, upstream, edges, body].
 

@@ -26,7 +26,7 @@ from dagnb.graph.dag import NO_OPTIONS, Call, Dag
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.payload import Signer
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.planning.plan import Forecast, Plan, Step
+from dagnb.planning.plan import Forecast, Plan, Step, Way
 from dagnb.planning.planner import Pool
 from dagnb.protocol.invocation import python_version
 from dagnb.protocol.messages import Observation, TaskState
@@ -49,6 +49,7 @@ class RunDescription:
     resources: label of the step's; empty when all have the default. needs: label -> resources.
     codes: lasting hash of the function, see graph.identity. keys: of the call, see graph.lineage.
     workers: of pinned steps; empty when all steps float. priorities: smaller is more urgent.
+    ways: as in the plan.
     platform: name of the launcher. pool: what the plan was made for.
     forecast: of the plan, which the client makes beside the run: the history has it, the store not.
     meta: the JSON that all this was read from.
@@ -71,6 +72,7 @@ class RunDescription:
     keys: tuple[str, ...] = ()
     workers: tuple[str | None, ...] = ()
     priorities: tuple[int, ...] = ()
+    ways: Mapping[tuple[int, int], Way] = field(default_factory=dict)
     platform: str = ""
     pool: Pool | None = None
     forecast: Forecast | None = None
@@ -105,7 +107,7 @@ class RunDescription:
                     priority=self.priorities[step] if self.priorities else step,
                 )
             )
-        return Plan(dag=self.dag, steps=tuple(steps), planner=self.planner)
+        return Plan(dag=self.dag, steps=tuple(steps), planner=self.planner, ways=self.ways)
 
     @property
     def dag(self) -> Dag:
@@ -149,6 +151,7 @@ class RunDescription:
             keys=tuple(values.get("keys", ())),
             workers=tuple(values.get("workers", ())),
             priorities=tuple(values.get("priorities", ())),
+            ways=_ways_from_json(values.get("ways", {})),
             platform=values.get("platform", ""),
             pool=_pool_from_json(values.get("pool"), needs),
             forecast=Forecast(**forecast) if forecast else None,
@@ -208,6 +211,7 @@ def describe(
         "upstream": [step.upstream for step in plan.steps],
         "workers": [] if plan.is_floating else [step.worker for step in plan.steps],
         "priorities": [step.priority for step in plan.steps],
+        "ways": _ways_to_json(plan),
         "sinks": plan.sinks,
         "resources": labels,
         "needs": _needs_to_json(needs),
@@ -272,6 +276,22 @@ def _needs_from_json(lines: Mapping[str, Any]) -> dict[str, Resources]:
             cpus=cpus, memory_mb=memory_mb, requirements=tuple(requirements), network=network
         )
     return needs
+
+
+def _ways_to_json(plan: Plan) -> dict[str, list[int]]:
+    """Returns way -> upstream step, step of each edge that values take so, one after the other."""
+    edges: dict[str, list[int]] = {}
+    for edge, way in plan.ways.items():
+        edges.setdefault(way.value, []).extend(edge)
+    return edges
+
+
+def _ways_from_json(values: Mapping[str, Sequence[int]]) -> dict[tuple[int, int], Way]:
+    ways = {}
+    for way, steps in values.items():
+        for upstream, step in zip(steps[::2], steps[1::2], strict=True):
+            ways[upstream, step] = Way(way)
+    return ways
 
 
 def _pool_to_json(pool: Pool | None) -> dict[str, Any] | None:

@@ -167,11 +167,7 @@ class VirtualWorld:
 
     def reader(self, offer: Offer) -> tuple[int, int]:
         """See World.reader."""
-        record = self.simulated.machine.records[offer.task]
-        if not record.together:
-            return -1, 0
-        reader, _, _, n_inputs, _, _ = record.edges[0]
-        return reader, n_inputs
+        return self.simulated.machine.records[offer.task].reader
 
     async def store(self, offer: Offer, value: int, *, keeps: bool) -> Commit | Failure:
         """Pickles the result, and transfers it if it is large and not kept."""
@@ -298,7 +294,7 @@ class VirtualWorld:
         if self.kept and reply.status is not Status.NO_BLOB:
             offered = {offer.task for offer in reply.offers}
             records = simulated.machine.records
-            self.kept = {step for step in self.kept if records[step].edges[0][0] in offered}
+            self.kept = {step for step in self.kept if records[step].reader[0] in offered}
         self.clock_s += simulated.deliver_hints()
         if reply.worker:
             self.worker = reply.worker

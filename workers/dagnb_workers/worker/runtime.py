@@ -27,11 +27,10 @@ Rules:
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import secrets
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,13 +43,13 @@ from dagnb.errors import (
     UnserialisableError,
 )
 from dagnb.graph.context import TaskContext
-from dagnb.graph.payload import Signer, decode_value, encode_value
+from dagnb.graph.payload import Signer, encode_value
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Address, Commit, Failure, Offer, Record, Reply, Status
 from dagnb.protocol.program import Body, FunctionLine
 from dagnb.protocol.worker import Missing
 from dagnb.storage.interface import SMALL_BYTES, Store
-from dagnb.storage.segments import MappedValue, Pointer, Segments, may_be_pointer
+from dagnb.storage.segments import MappedValue, Segments
 from dagnb.trace.trace import Phase, Span
 from dagnb.trace.upload import DEFAULT, strategy
 from dagnb_workers.surroundings.isolation import ImportTime
@@ -58,9 +57,10 @@ from dagnb_workers.worker import exception
 from dagnb_workers.worker.exception import FailureReporter
 from dagnb_workers.worker.executor import Caller, Raised, TakeOutput, Watch, no_output
 from dagnb_workers.worker.kept import KeptValue, KeptValues, Result
-from dagnb_workers.worker.library import BytesCache, Library
+from dagnb_workers.worker.library import Library
 from dagnb_workers.worker.recorder import HeaderRead, Recorder
 from dagnb_workers.worker.retry import until_available
+from dagnb_workers.worker.values import Values
 
 _IDLE_S = 1.0
 
@@ -120,9 +120,9 @@ class Runtime:
         self._call, self._watch, self._take_output = call, watch, take_output
 
         self._signer = Signer(invocation.key)
-        self._cache: BytesCache[tuple[int, str]] = BytesCache()  # signed values by (task, token)
         self._kept = KeptValues()
         self._segments = Segments(invocation.segments, invocation.large_bytes, invocation.arrays_fd)
+        self._values = Values(store, invocation.run, self._signer, self._segments)
         self._library = Library(
             store,
             self._signer,
@@ -230,14 +230,15 @@ class Runtime:
 
         record = self._record(offer)
         kept = self._kept.take_all(record.upstream)
-        sealed, n_bytes = await self._fetch_values(offer, kept)
         try:
-            values = {**await self._with_segments(offer, sealed), **kept}
+            with self._recorder.span(self._worker, offer, Phase.FETCH) as span:
+                collected, span.n_bytes = await self._values.collect(offer, kept)
         except SharedMemoryError as problem:
             inputs.problem = problem  # `run` reports it: a fetch cannot fail
             return inputs
-        if n_bytes:
+        if span.n_bytes:
             inputs.begin_s = self.now()
+        values = {**collected, **kept}
         if any(task not in values for task in record.upstream):
             # The task will wait, and may be run elsewhere: what was kept for it is lost, too.
             lost = [task for task in record.upstream if task in kept or task not in values]
@@ -272,7 +273,7 @@ class Runtime:
             with self._recorder.span(self._worker, offer, Phase.LOAD, inputs.begin_s) as span:
                 span.n_bytes = inputs.n_bytes
                 function, retry_on = self._library.function(line)
-                self._load(offer, inputs, values)
+                self._values.load(offer, self._record(offer).upstream, inputs.values, values)
                 call = body.arguments(values, inputs.contents, self._library.flat)
                 inputs.clear()
                 context = self._context(offer, f"{line.name}-{body.ordinal}")
@@ -295,11 +296,7 @@ class Runtime:
 
     def reader(self, offer: Offer) -> tuple[int, int]:
         """See World.reader."""
-        record = self._record(offer)
-        if not record.together:
-            return -1, 0
-        reader, _, _, n_inputs, _, _ = record.edges[0]
-        return reader, n_inputs
+        return self._record(offer).reader
 
     async def store(self, offer: Offer, value: Result, *, keeps: bool) -> Commit | Failure:
         """Pickle and sign the value. Returns its commit, which holds a small value itself.
@@ -343,7 +340,7 @@ class Runtime:
         """
         if not self._record(offer).is_sink and self._segments.takes(parts):
             return b""
-        return self._sealed(offer.task, token, parts)
+        return self._values.sealed(offer.task, token, parts)
 
     async def _store_sealed(
         self,
@@ -359,10 +356,10 @@ class Runtime:
             with self._recorder.span(self._worker, offer, Phase.STORE) as span:
                 span.n_bytes = sum(map(len, parts))
                 pointer = self._segments.write(offer.task, token, parts)
-                sealed = self._sealed(offer.task, token, [pointer] if pointer else parts)
+                sealed = self._values.sealed(offer.task, token, [pointer] if pointer else parts)
         if len(sealed) <= SMALL_BYTES:
             address = Address(token, len(sealed))
-            self._cache.keep((offer.task, token), sealed)
+            self._values.keep(offer.task, token, sealed)
             return Commit(task=offer.task, address=address, blob=sealed, log=log)
 
         with self._recorder.span(self._worker, offer, Phase.STORE) as span:
@@ -382,7 +379,7 @@ class Runtime:
                 )
             except StorageFullError as error:
                 return self._failure_reporter.failure(offer, error)
-        self._cache.keep((offer.task, token), sealed)
+        self._values.keep(offer.task, token, sealed)
         return Commit(task=offer.task, address=address, log=log)
 
     async def complete(self, commits: Sequence[Commit], want: int) -> Reply:
@@ -452,19 +449,6 @@ class Runtime:
 
     # ---- parts of acts ----
 
-    def _load(self, offer: Offer, inputs: CallInputs, values: list[Any]) -> None:
-        """Verify and unpickle the upstream values, and append them.
-
-        One by one: after an error, their number tells which one could not be unpickled.
-        """
-        tokens = {upstream.task: upstream.address.token for upstream in offer.inputs}
-        for task, value in zip(self._record(offer).upstream, inputs.values, strict=True):
-            if isinstance(value, MappedValue | KeptValue):
-                values.append(value.value())
-                continue
-            verified = self._signer.open(self._value_name(task, tokens[task]), value)
-            values.append(decode_value(verified))
-
     async def _complete_singly(self, commits: Sequence[Commit], want: int) -> Reply:
         """Commit one by one. Returns the last reply, the only one that may bring new tasks."""
         offers = dict(self._offers)
@@ -482,73 +466,9 @@ class Runtime:
         if n_bytes:
             self._header_read = HeaderRead(begin_at, time.time(), n_bytes)
 
-    async def _fetch_values(
-        self, offer: Offer, kept: Collection[int]
-    ) -> tuple[dict[int, bytes], int]:
-        """Collect the signed values of the upstream tasks, but for those that were kept.
-
-        Returns:
-            values by upstream task; a value that the store has lost is left out.
-            number of bytes that were downloaded.
-        """
-        values: dict[int, bytes] = {}
-        with self._recorder.span(self._worker, offer, Phase.FETCH) as span:
-            # Cheapest first: values in the cache, then values that came within the offer.
-            inputs = [upstream for upstream in offer.inputs if upstream.task not in kept]
-            for upstream in inputs:
-                sealed = self._cache.find((upstream.task, upstream.address.token)) or upstream.blob
-                if sealed is not None:
-                    values[upstream.task] = sealed
-
-            remote = [upstream for upstream in inputs if upstream.task not in values]
-            if remote:
-                # One request for all, because a round trip takes as long as a short task.
-                wanted = [(upstream.task, upstream.address) for upstream in remote]
-                downloads = await until_available(lambda: self._store.fetch(self._run, wanted))
-                for upstream, sealed in zip(remote, downloads, strict=True):
-                    if sealed is not None:
-                        values[upstream.task] = sealed
-                        span.n_bytes += len(sealed)
-
-        for upstream in inputs:
-            if upstream.task in values:
-                self._cache.keep((upstream.task, upstream.address.token), values[upstream.task])
-        return values, span.n_bytes
-
-    async def _with_segments(
-        self, offer: Offer, sealed: dict[int, bytes]
-    ) -> dict[int, bytes | MappedValue]:
-        """Returns the values with their segments in the places of pointers.
-
-        A value whose segment is gone is left out, and its pointer deleted: else the store would
-        not count it as lost.
-        """
-        values: dict[int, bytes | MappedValue] = dict(sealed)
-        for upstream in offer.inputs:
-            task, token = upstream.task, upstream.address.token
-            if task not in sealed or not may_be_pointer(sealed[task]):
-                continue
-            try:
-                verified = self._signer.open(self._value_name(task, token), sealed[task])
-            except SignatureError:
-                continue  # `run` verifies it, too, and reports it
-            pointer = Pointer.unpack(verified)
-            if pointer is None:
-                continue
-            segment = self._segments.map(task, token, pointer)
-            if segment is not None:
-                values[task] = segment
-                continue
-            values.pop(task, None)
-            await until_available(functools.partial(self._store.discard, self._run, task, token))
-        return values
-
     def _map_buffer(self, content: str) -> memoryview | None:
         place = self._invocation.arrays.get(content)
         return None if place is None else self._segments.map_array(place)
-
-    def _sealed(self, task: int, token: str, parts: Sequence[bytes | memoryview]) -> bytes:
-        return self._signer.seal(self._value_name(task, token), *parts)
 
     async def _accept(self, reply: Reply) -> Reply:
         """Apply a reply: end the attempt, update membership and worker, note queueing of offers."""
@@ -620,7 +540,3 @@ class Runtime:
             record = Record.unpack(packed)
             self._last_record = (offer.task, record)
         return record
-
-    def _value_name(self, task: int, token: str) -> str:
-        # The name is signed with the value, so that no value can be used in place of another.
-        return f"value:{self._run}:{task}:{token}"
