@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from dagnb_workers.launchers.docker.image.images import BASE_VARIABLE
 from dagnb_workers.launchers.process import Processes
-from dagnb_workers.worker import exception, runtime
+from dagnb_workers.worker import exception, values
 from hypothesis import HealthCheck, Phase, given, settings
 
 from dagnb import registry
@@ -335,7 +335,7 @@ def _none_for_unreadable(data: Any) -> Any:
 
 FAULTS: dict[str, tuple[Any, str, Any]] = {
     "values are handed over without a copy": (
-        runtime,
+        values,
         "decode_value",
         _handed_over(payload.decode_value),
     ),
@@ -345,7 +345,7 @@ FAULTS: dict[str, tuple[Any, str, Any]] = {
         _handed_over(packing.unpack),
     ),
     "two arguments no longer share a value": (protocol_program, "unpack", _apart),
-    "a value that cannot be read is none": (runtime, "decode_value", _none_for_unreadable),
+    "a value that cannot be read is none": (values, "decode_value", _none_for_unreadable),
     "messages are cut": (exception, "message_of", lambda error: str(error)[:9]),
     "causes are lost": (exception, "_others", lambda error: iter(())),
     "nothing is tried again": (exception, "_delay_s", lambda offer, line: None),
