@@ -99,7 +99,7 @@ def launcher(request: pytest.FixtureRequest) -> Iterator[Any]:
             patch.setenv(BASE_VARIABLE, request.getfixturevalue("offline_base"))
             yield kind(cap=2, memory_mb=160)
         elif "shared memory" in request.param:
-            patch.setattr("dagnb.client.SEGMENT_BYTES", 1)
+            patch.setattr("dagnb.storage.segments.SEGMENT_BYTES", 1)
             yield AllShared(n=2)
         else:
             yield kind(n=2)
