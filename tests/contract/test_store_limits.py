@@ -83,12 +83,12 @@ class InterruptedLink(RedisConnection):
 
 
 def is_second_window(command: Sequence[Any]) -> bool:
-    """Whether it brings the first piece that did not fit in the round trip before."""
+    """Returns whether it brings the first piece that did not fit in the round trip before."""
     return is_piece(command) and command[9] == WINDOW_BYTES // CHUNK_BYTES
 
 
 def is_piece(command: Sequence[Any]) -> bool:
-    """Whether it brings a piece of content."""
+    """Returns whether it brings a piece of content."""
     return command[0] == "FCALL" and command[1].endswith("_bring")
 
 

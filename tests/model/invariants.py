@@ -43,7 +43,7 @@ def check_state(world: World) -> None:
 
 
 def runs_before(world: World, task: int, other: int) -> bool:
-    """Whether one instance runs both, this task first."""
+    """Returns whether one instance runs both, this task first."""
     machine = world.machine
     running = machine.running.get(machine.owner.get(task, ""), [])
     return other in running[running.index(task) :] if task in running else False

@@ -208,7 +208,7 @@ class World:
         )
 
     def keeps(self, instance: Instance) -> bool:
-        """Whether it keeps the result of its task: it was or will be offered the reader, too."""
+        """Returns whether it keeps its task's result: it is offered the reader, too, now or next."""
         reader = self.configuration.reader(instance.task)
         if reader >= 0 and instance.may_claim and len(self.configuration.upstream[reader]) == 1:
             return True

@@ -1,4 +1,4 @@
-"""What tasks import is a span of its own in the trace of real worker processes."""
+"""Imports of tasks are spans of their own in the trace of real worker processes."""
 
 from __future__ import annotations
 

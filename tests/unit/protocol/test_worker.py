@@ -301,7 +301,7 @@ def test_results_that_are_large_together_end_a_batch() -> None:
 
 
 def ends_of(world: PreparedWorld) -> list[str]:
-    """What became of each result."""
+    """Returns the acts that keep, store and commit results."""
     return [act for act in acts(world) if act.startswith(("keep", "store", "complete"))]
 
 
