@@ -72,6 +72,17 @@ class Phase(StrEnum):
 STARTING = (Phase.INVOKE, Phase.CREATE, Phase.BOOT, Phase.IMPORT, Phase.REGISTER)
 """The phases of a worker's start; each start has one INVOKE. An IMPORT may be of a task instead."""
 
+ACTS = (
+    Phase.FETCH,
+    Phase.LOAD,
+    Phase.IMPORT,
+    Phase.RUN,
+    Phase.DUMP,
+    Phase.STORE,
+    Phase.COMMIT,
+)
+"""The acts of a worker for one task, in their order."""
+
 MOVING = frozenset((Phase.FETCH, Phase.STORE, Phase.COMMIT))
 """The phases that move values through the store; a small value is part of its COMMIT."""
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from dagnb.graph.brief import brief
 from dagnb.protocol.messages import Observation, RunState, TaskState
 from dagnb.protocol.run_description import RunDescription
-from dagnb.trace.trace import LATE_S, Phase, Span, Trace
+from dagnb.trace.trace import ACTS, LATE_S, Phase, Span, Trace
 from dagnb.views.lanes import start_kind
 from dagnb.worker_label import worker_text
 
@@ -136,16 +136,7 @@ def joined(
 
 # ---- numbers of tasks and workers ----
 
-MEASURED = (
-    Phase.QUEUE,
-    Phase.FETCH,
-    Phase.LOAD,
-    Phase.IMPORT,
-    Phase.RUN,
-    Phase.DUMP,
-    Phase.STORE,
-    Phase.COMMIT,
-)
+MEASURED = (Phase.QUEUE, *ACTS)
 """the phases of a task, in the order of `Fact.phases_s`; PHASES in run_state.js must be the same"""
 
 Row = list[int | float | str | None]

@@ -24,21 +24,10 @@ from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
 from dagnb.simulation.simulate import outcome_of, play
 from dagnb.simulation.simulated_run import layout_for
-from dagnb.trace.trace import Phase
+from dagnb.trace.trace import ACTS, Phase
 from dagnb_planners.placing import turns
 
-_BUSY = frozenset(
-    {
-        Phase.FETCH,
-        Phase.LOAD,
-        Phase.IMPORT,
-        Phase.RUN,
-        Phase.DUMP,
-        Phase.STORE,
-        Phase.COMMIT,
-        Phase.PROGRAM,
-    }
-)
+_BUSY = frozenset((Phase.PROGRAM, *ACTS))
 # Equal runs may differ by rounding.
 _SLIP = 1e-9
 # Steps of the chain that are tried before the search gives up: some have no other worker.
