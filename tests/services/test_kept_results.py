@@ -59,6 +59,16 @@ def add(left: int, right: int) -> int:
     return left + right
 
 
+@task
+def dying_once(number: int, folder: str) -> int:
+    """Ends its process in the first attempt; its input."""
+    path = Path(folder) / "died"
+    if not path.exists():
+        path.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
 def chain(n: int, folder: Path) -> Node[int]:
     """Tasks 0 to n - 1, each of which reads the one before."""
     node = counting(0, str(folder))
@@ -169,14 +179,6 @@ def test_no_other_holder_of_a_value_sees_what_its_reader_changes() -> None:
 def test_a_crash_in_a_chain_repeats_what_was_kept_and_charges_the_one_that_died(
     tmp_path: Path,
 ) -> None:
-    @task
-    def dying_once(number: int, folder: str) -> int:
-        path = Path(folder) / "died"
-        if not path.exists():
-            path.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return number
-
     node = dying_once(chain(10, tmp_path), str(tmp_path))
     for _ in range(5):
         node = counting(node, str(tmp_path))
@@ -199,14 +201,6 @@ def test_results_of_long_work_are_stored_so_a_crash_does_not_repeat_them(tmp_pat
         while time.monotonic() < end:
             pass
         return number + 1
-
-    @task
-    def dying_once(number: int, folder: str) -> int:
-        path = Path(folder) / "died"
-        if not path.exists():
-            path.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return number
 
     worked = long(0, str(tmp_path), 1.2 * KEPT_S)
     run = dagnb.run(dying_once(worked, str(tmp_path)), workers=Processes(n=1))
@@ -239,14 +233,6 @@ def test_effects_are_committed_before_the_reader_begins(tmp_path: Path) -> None:
         with open(f"{folder}/0", "ab") as file:
             file.write(b"x")
         return 1
-
-    @task
-    def dying_once(number: int, folder: str) -> int:
-        path = Path(folder) / "died"
-        if not path.exists():
-            path.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return number
 
     run = dagnb.run(dying_once(acting(str(tmp_path)), str(tmp_path)), workers=Processes(n=1))
 
