@@ -16,7 +16,7 @@ import redis
 from dagnb import session
 from dagnb.cli import main
 from dagnb.doctor import Finding, Health, examine, findings_text, is_able
-from tests.conftest import own_server
+from tests.conftest import missing_service, own_server
 
 
 def found(name: str, **environ: str) -> Finding:
@@ -182,7 +182,7 @@ def test_a_store_that_answers_says_what_it_holds_and_one_that_is_nearly_full_wha
 
 def test_an_embedded_server_that_does_not_run_is_not_started(home: Path) -> None:
     if not shutil.which("redis-server") and not shutil.which("valkey-server"):
-        pytest.skip("no server on PATH")
+        missing_service("neither redis-server nor valkey-server is installed: there is none to find")
 
     finding = found("store", DAGNB_HOME=str(home))
 

@@ -25,6 +25,7 @@ from dagnb.graph.payload import Signer, decode_value, encode_value
 from dagnb.protocol.messages import Address
 from dagnb.storage import mappings, segments
 from dagnb.storage.segments import SEGMENT_BYTES, ArraySegment, Pointer, Segments
+from tests.conftest import missing_service
 
 LIMIT = 64 * SEGMENT_BYTES
 
@@ -187,7 +188,7 @@ class Reader:
 def real_directory(tmp_path: Path) -> Iterator[str]:
     """The directory of a run in shared memory itself, whose pages differ from those of disks."""
     if not segments.SHARED_MEMORY.is_dir() or not Path("/proc/self/pagemap").exists():
-        pytest.skip("Linux has them")
+        missing_service("this system has no /dev/shm or no /proc/self/pagemap: Linux has both")
     yield segments.make(tmp_path, "RUN", LIMIT)
     segments.remove_all(tmp_path)
 
