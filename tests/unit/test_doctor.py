@@ -182,7 +182,9 @@ def test_a_store_that_answers_says_what_it_holds_and_one_that_is_nearly_full_wha
 
 def test_an_embedded_server_that_does_not_run_is_not_started(home: Path) -> None:
     if not shutil.which("redis-server") and not shutil.which("valkey-server"):
-        missing_service("neither redis-server nor valkey-server is installed: there is none to find")
+        missing_service(
+            "neither redis-server nor valkey-server is installed: there is none to find"
+        )
 
     finding = found("store", DAGNB_HOME=str(home))
 

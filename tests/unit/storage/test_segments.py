@@ -9,10 +9,9 @@ import pickle
 import resource
 import shutil
 import stat
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,9 @@ from dagnb.errors import SharedMemoryError, SignatureError
 from dagnb.graph.payload import Signer, decode_value, encode_value
 from dagnb.protocol.messages import Address
 from dagnb.storage import mappings, segments
-from dagnb.storage.segments import SEGMENT_BYTES, ArraySegment, Pointer, Segments
+from dagnb.storage.segments import SEGMENT_BYTES, Pointer, Segments
 from tests.conftest import missing_service
-
-LIMIT = 64 * SEGMENT_BYTES
+from tests.unit.storage.sizes import LIMIT, big
 
 PAGE = os.sysconf("SC_PAGESIZE")
 
@@ -40,23 +38,6 @@ class Block:
 
     def __reduce_ex__(self, protocol: Any) -> tuple[type[Block], tuple[pickle.PickleBuffer]]:
         return Block, (pickle.PickleBuffer(self.data),)
-
-
-@pytest.fixture
-def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in the place of /dev/shm."""
-    folder = tmp_path / "shm"
-    folder.mkdir()
-    monkeypatch.setattr(segments, "SHARED_MEMORY", folder)
-    return folder
-
-
-@pytest.fixture
-def directory(shared: Path, tmp_path: Path) -> str:
-    """The directory of a run."""
-    made = segments.make(tmp_path, "RUN", LIMIT)
-    assert made
-    return made
 
 
 def write(directory: str, value: object, token: str = "t") -> Pointer | None:
@@ -72,11 +53,6 @@ def read(directory: str, pointer: Pointer | None, token: str = "t") -> Any:
     assert mapped is not None
     assert len(mapped) == pointer.n_bytes
     return mapped.value()
-
-
-def big(n_bytes: int = SEGMENT_BYTES) -> np.ndarray[Any, Any]:
-    """Returns an array of so many bytes."""
-    return np.arange(n_bytes // 8, dtype=np.int64)
 
 
 # ---- what readers get ----
@@ -397,16 +373,6 @@ def test_a_run_that_is_over_takes_no_more_values(directory: str, tmp_path: Path)
     assert not Path(directory).exists()
 
 
-@pytest.fixture
-def small_memory(shared: Path) -> Iterator[Path]:
-    """A file system in memory that holds 1 MiB."""
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", str(shared)]
-    if os.getuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("only root may mount")
-    yield shared
-    subprocess.run(["umount", "-l", str(shared)], check=True)
-
-
 def test_a_full_file_system_refuses_a_value_whole_and_gives_its_room_back(
     small_memory: Path, tmp_path: Path
 ) -> None:
@@ -547,126 +513,6 @@ def test_a_result_is_left_to_the_store_where_it_cannot_be_mapped(
     monkeypatch.setattr("mmap.mmap", refused)
 
     assert not readable(result)
-
-
-# ---- arrays of the client ----
-
-
-@pytest.fixture
-def client(shared: Path, tmp_path: Path) -> Iterator[ArraySegment]:
-    """The arrays of a client that launches the run next."""
-    made = ArraySegment(tmp_path, "RUN", LIMIT)
-    yield made
-    made.remove()
-
-
-@pytest.fixture
-def held(shared: Path, tmp_path: Path) -> Iterator[Callable[[], Segments]]:
-    """Takes the run over as its supervisor does, which holds the arrays open for its workers."""
-    fds = []
-
-    def taken() -> Segments:
-        directory = segments.make(tmp_path, "RUN", LIMIT)
-        fds.append(segments.open_arrays(directory))
-        return Segments(directory, arrays_fd=fds[-1])
-
-    yield taken
-    for fd in fds:
-        os.close(fd)
-
-
-def memory(n_bytes: int = SEGMENT_BYTES, first: int = 0) -> memoryview:
-    return (big(n_bytes) + first).data.cast("B")
-
-
-def test_workers_map_each_array_of_the_client_and_change_only_their_own(
-    client: ArraySegment, held: Callable[[], Segments], tmp_path: Path
-) -> None:
-    odd = memoryview(b"odd" * SEGMENT_BYTES)
-    names = [client.write(memory(first=1)), client.write(odd), client.write(memory(first=2))]
-    assert segments.runs_with_segments(tmp_path) == []  # it may still launch the run
-    places = client.close()
-
-    worker = held()
-
-    assert segments.runs_with_segments(tmp_path) == ["RUN"]
-    one, again = worker.map_array(places[names[0]]), worker.map_array(places[names[0]])
-    assert one is not None
-    assert again is not None
-    one[:] = bytes(len(one))
-    assert bytes(again) == bytes(memory(first=1))
-    assert [worker.map_array(places[name]) for name in names[1:]] == [odd, memory(first=2)]
-    assert client.n_bytes == 5 * SEGMENT_BYTES
-
-
-def test_a_small_array_and_one_without_room_belong_to_the_store(client: ArraySegment) -> None:
-    assert client.write(memory()[1:]) == ""
-    assert client.close() == {}
-
-    sizes = [LIMIT // 2, LIMIT, LIMIT // 2, SEGMENT_BYTES]
-    names = [client.write(memory(n_bytes)) for n_bytes in sizes]
-
-    assert [bool(name) for name in names] == [True, False, True, False]
-    assert sorted(client.close()) == [names[0], names[2]]
-
-
-@pytest.mark.parametrize("limit_bytes", [0, LIMIT])
-def test_without_shared_memory_all_arrays_belong_to_the_store(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit_bytes: int
-) -> None:
-    monkeypatch.setattr(segments, "SHARED_MEMORY", tmp_path / "none")
-    arrays = ArraySegment(tmp_path, "RUN", limit_bytes)
-
-    assert (arrays.write(memory()), arrays.close()) == ("", {})
-    assert segments.open_arrays("") == -1
-
-
-def test_a_full_file_system_refuses_an_array_and_keeps_the_others(
-    small_memory: Path, client: ArraySegment, held: Callable[[], Segments]
-) -> None:
-    names = [client.write(memory(n * SEGMENT_BYTES, first=n)) for n in (1, 4, 2)]
-    places = client.close()
-
-    worker = held()
-
-    assert [bool(name) for name in names] == [True, False, True]
-    assert worker.map_array(places[names[0]]) == memory(first=1)
-    assert worker.map_array(places[names[2]]) == memory(2 * SEGMENT_BYTES, first=2)
-
-
-def test_arrays_stay_for_the_workers_when_their_file_is_removed(
-    client: ArraySegment, held: Callable[[], Segments], shared: Path
-) -> None:
-    name = client.write(memory())
-    places = client.close()
-    worker = held()
-
-    shutil.rmtree(next(shared.iterdir()))
-
-    assert worker.map_array(places[name]) == memory()
-
-
-def test_an_array_whose_file_was_written_to_again_is_gone(
-    client: ArraySegment, held: Callable[[], Segments]
-) -> None:
-    name = client.write(memory())
-    places = client.close()
-    worker = held()
-    os.utime(worker._arrays_fd, ns=(1, 1))
-
-    assert worker.map_array(places[name]) is None
-    assert Segments("").map_array(places[name]) is None
-
-
-def test_arrays_of_a_run_that_is_not_launched_are_removed(
-    client: ArraySegment, shared: Path
-) -> None:
-    client.write(memory())
-    assert len(list(shared.glob("*/RUN/arrays"))) == 1
-
-    client.remove()
-
-    assert list(shared.glob("*/RUN")) == []
 
 
 # ---- what is refused ----
