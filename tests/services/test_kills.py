@@ -24,8 +24,7 @@ import dagnb
 from dagnb import session, task
 from dagnb.graph.task import Node
 from dagnb.protocol.messages import Event
-from dagnb.storage import segments
-from dagnb.storage.home import runtime_directory
+from tests.services.large_values import nothing_is_left
 from tests.services.processes import await_that, supervisor_of, workers_of
 
 pytestmark = pytest.mark.redis
@@ -140,8 +139,7 @@ def run_with_kills(seed: int, kills: int) -> tuple[int, float]:
     assert run.look().states == "D" * len(run.look().states)
     check_that_each_task_is_done_once(run.look().events)
     await_that(lambda: not workers_of(supervisor), "the workers left after the end")
-    folder = segments._base(runtime_directory()) / run.id
-    await_that(lambda: not folder.exists(), "nothing is left in shared memory")
+    nothing_is_left(run)
     return deaths, run.trace.makespan_s
 
 
