@@ -15,9 +15,10 @@ Epoch seconds from 1979 on are multiples of that as floats, so they are the same
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain, repeat
 from operator import add, attrgetter, mul, sub, truediv
+from typing import TypeAlias
 
 import msgpack
 
@@ -28,6 +29,9 @@ _TICKS = 2**24
 
 _LAST = 1
 _HEADS = (b"\0", b"\1")
+
+Row: TypeAlias = tuple[int, str, Phase, float, float, int, int, str]
+"""The fields of a span, in their order."""
 
 _FIELDS = attrgetter("task", "worker", "phase", "begin_s", "end_s", "n_bytes", "attempt", "detail")
 
@@ -44,12 +48,15 @@ _OLD_LAST = b"\xc0"
 
 def packed(spans: Iterable[Span], *, is_last: bool = False) -> bytes:
     """Returns spans as one chunk of bytes for the store. is_last: the instance uploads no more."""
-    head, spans = _HEADS[is_last], tuple(spans)
-    if not spans:
+    return packed_rows(list(map(_FIELDS, spans)), is_last=is_last)
+
+
+def packed_rows(rows: Sequence[Row], *, is_last: bool = False) -> bytes:
+    """Returns what `packed` does, for the fields of spans."""
+    head = _HEADS[is_last]
+    if not rows:
         return head
-    tasks, workers, phases, begins, ends, sizes, attempts, details = zip(
-        *map(_FIELDS, spans), strict=True
-    )
+    tasks, workers, phases, begins, ends, sizes, attempts, details = zip(*rows, strict=True)
     # Without a loop of Python: this runs once a batch of tasks, for each of their spans.
     begin_ticks = list(map(round, map(mul, begins, repeat(_TICKS))))
     end_ticks = map(round, map(mul, ends, repeat(_TICKS)))

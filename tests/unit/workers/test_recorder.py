@@ -22,7 +22,7 @@ OFFER = Offer(task=3, attempt=2, record=None, inputs=())
 def holding(upload: Upload, n: int) -> Recorder:
     recorder = Recorder(upload)
     for task in range(n):
-        recorder.note(Span(task, "w0", Phase.RUN, 1.0, 2.0))
+        recorder.note(task, "w0", Phase.RUN, 1.0, 2.0)
     return recorder
 
 
@@ -54,7 +54,7 @@ def test_however_long_they_may_be_held_there_are_never_more_than_so_many() -> No
     recorder = holding(AtExit(), MOST_HELD - 1)
     assert sent(recorder) == 0
 
-    recorder.note(Span(0, "w0", Phase.RUN, 1.0, 2.0))
+    recorder.note(0, "w0", Phase.RUN, 1.0, 2.0)
 
     assert sent(recorder) == MOST_HELD
 
@@ -63,7 +63,7 @@ def test_what_could_not_be_sent_stays_in_order_before_what_came_since() -> None:
     recorder = holding(EachTask(), 2)
 
     with contextlib.suppress(OSError), recorder.sending():
-        recorder.note(Span(9, "w0", Phase.RUN, 1.0, 2.0))
+        recorder.note(9, "w0", Phase.RUN, 1.0, 2.0)
         raise OSError("away")
 
     with recorder.sending() as chunk:

@@ -119,6 +119,9 @@ _signals = importlib.import_module("_signal")
 
 _handler: Callable[[int], Any] = _signals.getsignal
 
+set_handler: Callable[[int, Any], Any] = _signals.signal
+"""Sets the handler of a signal, in the main thread. Returns the handler before."""
+
 
 def _handlers() -> tuple[Any, ...]:
     return tuple(map(_handler, _SIGNALS))

@@ -35,18 +35,20 @@ class UserMain(ModuleType):
     """The main module of a worker. It has no file; by its spec a new process finds this file."""
 
     # Slots keep these out of the module's own dictionary, which is the user's.
-    __slots__ = ("_given", "_n_own", "_shown")
+    __slots__ = ("_function", "_given", "_n_own", "_shown")
 
     def __init__(self) -> None:
         super().__init__("__main__")
         self.__spec__ = ModuleSpec(__name__, None)
+        self._function: Callable[..., Any] | None = None
         self._shown: dict[str, Any] = {}
         self._given: list[FunctionType] = []
         self._n_own = len(vars(self))
 
     def show(self, function: Callable[..., Any], call: Call) -> None:
         """Show the names of this function's module; forget names that an earlier task set."""
-        self._shown = _globals(function)
+        if function is not self._function:
+            self._function, self._shown = function, _globals(function)
         # No other arguments: large ones must be freed when the task ends, not when the next begins.
         given = (*call[0], *call[1].values())
         self._given = [value for value in given if isinstance(value, FunctionType)]

@@ -35,7 +35,7 @@ from types import FrameType
 from typing import Any, Protocol, TypeVar
 
 from dagnb.graph.context import TaskContext, entered
-from dagnb_workers.surroundings.aspects import of_thread
+from dagnb_workers.surroundings.aspects import of_thread, set_handler
 from dagnb_workers.surroundings.isolation import Isolation
 from dagnb_workers.surroundings.user_main import Call
 
@@ -156,11 +156,11 @@ def interruptible() -> Iterator[None]:
 
     Python's own handler does it, so that asyncio.run cancels its coroutine, as it does in a script.
     """
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    set_handler(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, ignore)
+        set_handler(signal.SIGINT, ignore)
 
 
 def ignore(number: int, frame: FrameType | None) -> None:

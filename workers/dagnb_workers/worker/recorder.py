@@ -6,13 +6,13 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Offer
-from dagnb.trace.chunk import packed
-from dagnb.trace.trace import Phase, Span
+from dagnb.trace.chunk import Row, packed_rows
+from dagnb.trace.trace import Phase
 from dagnb.trace.upload import MOST_HELD, Upload
 from dagnb_workers.surroundings.isolation import ImportTime
 
@@ -21,14 +21,17 @@ class TimedAct:
     """The span of one block of code: a context manager that notes it at the end of the block.
 
     n_bytes: what the block has moved, set by the block. A class instead of a generator, which would
-    cost a short task a tenth of its time. Imports of LOAD and RUN are a span of their own, as
-    `Phase` says.
+    cost a short task a tenth of its time. Each phase has one, which `begin` starts anew: blocks of
+    one phase do not hold each other. Imports of LOAD and RUN are a span of their own, as `Phase`
+    says.
     """
 
     __slots__ = (
         "_attempt",
         "_begin_s",
         "_imported_s",
+        "_may_import",
+        "_needs_bytes",
         "_phase",
         "_recorder",
         "_task",
@@ -36,35 +39,34 @@ class TimedAct:
         "n_bytes",
     )
 
-    def __init__(
-        self, recorder: Recorder, worker: str, offer: Offer, phase: Phase, begin_s: float
-    ) -> None:
-        self._recorder, self._worker, self._phase = recorder, worker, phase
-        self._task, self._attempt = offer.task, offer.attempt
+    def __init__(self, recorder: Recorder, phase: Phase) -> None:
+        self._recorder, self._phase = recorder, phase
+        # Without bytes nothing was downloaded, so there was no such act.
+        self._needs_bytes = phase in (Phase.FETCH, Phase.PROGRAM)
+        self._may_import = phase in (Phase.LOAD, Phase.RUN)
+        self._worker, self._task, self._attempt = "", -1, 1
+        self._begin_s, self._imported_s, self.n_bytes = 0.0, 0.0, 0
+
+    def begin(self, worker: str, offer: Offer, begin_s: float) -> Self:
+        """Begin another span. Returns this."""
+        self._worker, self._task, self._attempt = worker, offer.task, offer.attempt
         self._begin_s, self.n_bytes = begin_s, 0
-        self._imported_s = recorder.import_time.seconds
+        self._imported_s = self._recorder.import_time.seconds
+        return self
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        if self.n_bytes or self._phase not in _ONLY_WITH_BYTES:
-            end_s = self._recorder.now()
+        if self._needs_bytes and not self.n_bytes:
+            return
+        end_s = self._recorder.now()
+        if self._may_import:
             import_s = self._recorder.import_time.seconds - self._imported_s
-            if import_s > 0.0 and self._phase in _MAY_IMPORT:
+            if import_s > 0.0:
                 self._note_parts(end_s, import_s)
                 return
-            self._recorder.note(
-                Span(
-                    self._task,
-                    self._worker,
-                    self._phase,
-                    self._begin_s,
-                    end_s,
-                    self.n_bytes,
-                    self._attempt,
-                )
-            )
+        self._note(self._phase, self._begin_s, end_s, self.n_bytes)
 
     def _note_parts(self, end_s: float, import_s: float) -> None:
         """Note the act without its imports, and these behind a LOAD or before a RUN."""
@@ -72,20 +74,15 @@ class TimedAct:
         import_s = min(import_s, max(0.0, end_s - self._begin_s))
         if self._phase is Phase.LOAD:
             parted_s = end_s - import_s
-            self._recorder.note(self._span(Phase.LOAD, self._begin_s, parted_s, self.n_bytes))
-            self._recorder.note_import(self._span(Phase.IMPORT, parted_s, end_s))
+            self._note(Phase.LOAD, self._begin_s, parted_s, self.n_bytes)
+            self._note(Phase.IMPORT, parted_s, end_s, 0)
         else:
             parted_s = self._begin_s + import_s
-            self._recorder.note_import(self._span(Phase.IMPORT, self._begin_s, parted_s))
-            self._recorder.note(self._span(Phase.RUN, parted_s, end_s))
+            self._note(Phase.IMPORT, self._begin_s, parted_s, 0)
+            self._note(Phase.RUN, parted_s, end_s, 0)
 
-    def _span(self, phase: Phase, begin_s: float, end_s: float, n_bytes: int = 0) -> Span:
-        return Span(self._task, self._worker, phase, begin_s, end_s, n_bytes, self._attempt)
-
-
-# Without bytes nothing was downloaded, so there was no such act.
-_ONLY_WITH_BYTES = frozenset({Phase.FETCH, Phase.PROGRAM})
-_MAY_IMPORT = frozenset({Phase.LOAD, Phase.RUN})
+    def _note(self, phase: Phase, begin_s: float, end_s: float, n_bytes: int) -> None:
+        self._recorder.note(self._task, self._worker, phase, begin_s, end_s, n_bytes, self._attempt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +105,12 @@ class Recorder:
         """
         self._upload = upload
         self.import_time = ImportTime() if import_time is None else import_time
-        self._spans: list[Span] = []
+        # Rows, because a short task has a span for each 10 us of its work, and making a Span takes
+        # longer than measuring it.
+        self._spans: list[Row] = []
         self._since = 0.0  # monotonic seconds at which the oldest held span was noted
-        self._open: list[Span] = []
+        self._open: list[Row] = []
+        self._acts = {phase: TimedAct(self, phase) for phase in Phase}
         self._offset_s, self._trip_s = 0.0, math.inf
 
     def now(self) -> float:
@@ -130,39 +130,58 @@ class Recorder:
 
     # ---- spans come -----------------------------------------------------------------------------
 
-    def note(self, span: Span) -> None:
-        """Hold a span."""
+    def note(
+        self,
+        task: int,
+        worker: str,
+        phase: Phase,
+        begin_s: float,
+        end_s: float,
+        n_bytes: int = 0,
+        attempt: int = 1,
+        detail: str = "",
+    ) -> None:
+        """Hold a span: see its fields. Imports of a task's LOAD and of its RUN become one span."""
         if not self._spans:
             self._since = time.monotonic()
-        self._spans.append(span)
-
-    def note_import(self, span: Span) -> None:
-        """Hold the imports of a task; those of its LOAD and of its RUN become one span."""
-        if self._spans:
+        elif phase is Phase.IMPORT:
             last = self._spans[-1]
-            if (last.phase, last.task, last.attempt) == (span.phase, span.task, span.attempt):
-                self._spans[-1] = replace(last, end_s=span.end_s)
-                return
-        self.note(span)
+            if (last[0], last[2], last[6]) == (task, phase, attempt) and task >= 0:
+                begin_s = last[3]
+                del self._spans[-1]
+        self._spans.append((task, worker, phase, begin_s, end_s, n_bytes, attempt, detail))
 
-    def hold_open(self, span: Span) -> None:
-        """Hold a span whose end is not known yet.
+    def hold_open(
+        self,
+        task: int,
+        worker: str,
+        phase: Phase,
+        begin_s: float,
+        n_bytes: int,
+        attempt: int,
+        detail: str = "",
+    ) -> None:
+        """Hold a span whose end is not known yet, but not before now.
 
         A commit lasts until the memory of its task is freed, which is after its reply was read.
         """
-        self._open.append(span)
+        self._open.append(
+            (task, worker, phase, begin_s, self.now(), n_bytes, attempt, detail)
+        )
 
     def close(self, *, until_now: bool = True) -> None:
-        """End the open spans, now or at the end that they were noted with."""
+        """End the open spans, now or at the moment at which they were noted."""
+        if not self._open:
+            return
         now_s = self.now()
-        for span in self._open:
-            self.note(replace(span, end_s=now_s) if until_now else span)
+        for task, worker, phase, begin_s, end_s, *rest in self._open:
+            self.note(task, worker, phase, begin_s, now_s if until_now else end_s, *rest)
         self._open = []
 
     def note_header_read(self, worker: str, header_read: HeaderRead) -> None:
         """Note the reading of the header for the worker that the instance staffs now."""
         begin_s, end_s = self._by_store(header_read.begin_at), self._by_store(header_read.end_at)
-        self.note(Span(-1, worker, Phase.PROGRAM, begin_s, end_s, header_read.n_bytes))
+        self.note(-1, worker, Phase.PROGRAM, begin_s, end_s, header_read.n_bytes)
 
     def note_start(
         self,
@@ -202,14 +221,14 @@ class Recorder:
         # begin_s comes from another process, whose estimate of the store's clock may be ahead.
         acts.insert(0, (Phase.INVOKE, min(begin_s, invoke_end_s), invoke_end_s))
         for phase, act_begin_s, act_end_s in acts:
-            self.note(Span(-1, worker, phase, act_begin_s, act_end_s, 0, 1, invocation.start))
+            self.note(-1, worker, phase, act_begin_s, act_end_s, 0, 1, invocation.start)
 
     def _by_store(self, local_s: float) -> float:
         return local_s + self._offset_s
 
     def span(self, worker: str, offer: Offer, phase: Phase, begin_s: float = 0.0) -> TimedAct:
         """Note a span around a block, also when that raises. begin_s: its begin, if not now."""
-        return TimedAct(self, worker, offer, phase, begin_s or self.now())
+        return self._acts[phase].begin(worker, offer, begin_s or self.now())
 
     # ---- spans go -------------------------------------------------------------------------------
 
@@ -228,12 +247,12 @@ class Recorder:
         If the block raises, the spans are held on. everything: whether to take all spans, due or
         not. is_last: mark the chunk as the last one of this instance.
         """
-        taken: list[Span] = []
+        taken: list[Row] = []
         since = self._since
         if self._spans and (everything or self.wait_s() <= 0.0):
             taken, self._spans = self._spans, []
         try:
-            yield packed(taken, is_last=is_last) if taken or is_last else b""
+            yield packed_rows(taken, is_last=is_last) if taken or is_last else b""
         except BaseException:
             if taken:
                 # In front, because spans that were noted meanwhile are younger.

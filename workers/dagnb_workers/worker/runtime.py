@@ -50,7 +50,7 @@ from dagnb.protocol.program import Body, FunctionLine
 from dagnb.protocol.worker import Missing
 from dagnb.storage.interface import SMALL_BYTES, Store
 from dagnb.storage.segments import MappedValue, Segments
-from dagnb.trace.trace import Phase, Span
+from dagnb.trace.trace import Phase
 from dagnb.trace.upload import DEFAULT, strategy
 from dagnb_workers.surroundings.isolation import ImportTime
 from dagnb_workers.worker import exception
@@ -264,7 +264,7 @@ class Runtime:
         """Verify, unpickle and call. Returns the function's value, or the Failure of a step."""
         if inputs.problem is not None:
             return self._failure_reporter.failure(offer, inputs.problem)
-        line, body = inputs.line, inputs.body
+        line, body, record = inputs.line, inputs.body, self._record(offer)
         assert line is not None
         assert body is not None
 
@@ -273,7 +273,7 @@ class Runtime:
             with self._recorder.span(self._worker, offer, Phase.LOAD, inputs.begin_s) as span:
                 span.n_bytes = inputs.n_bytes
                 function, retry_on = self._library.function(line)
-                self._values.load(offer, self._record(offer).upstream, inputs.values, values)
+                self._values.load(offer, record.upstream, inputs.values, values)
                 call = body.arguments(values, inputs.contents, self._library.flat)
                 inputs.clear()
                 context = self._context(offer, f"{line.name}-{body.ordinal}")
@@ -282,14 +282,16 @@ class Runtime:
         except BaseException as error:  # noqa: BLE001  # SystemExit would end the worker
             # Unpickling runs the user's code, which may raise anything.
             n_read = -1 if function is None else len(values)
-            return await self._failure_reporter.unread(offer, self._record(offer), error, n_read)
+            return await self._failure_reporter.unread(offer, record, error, n_read)
 
         with self._recorder.span(self._worker, offer, Phase.RUN):
-            self._watch.begin(offer.task, offer.attempt, line.timeout_s or 0.0, self._n_behind)
+            if line.timeout_s:
+                self._watch.begin(offer.task, offer.attempt, line.timeout_s, self._n_behind)
             value = await self._call(function, call, context)
             del call, values  # here, so that this span includes the time to free large arguments
             self._segments.tidy()
-            self._watch.begin(offer.task, offer.attempt, 0.0, self._n_behind)
+            if line.timeout_s:
+                self._watch.begin(offer.task, offer.attempt, 0.0, self._n_behind)
         if isinstance(value, Raised):
             return self._failure_reporter.raised(offer, value.error, line, retry_on)
         return Result(value)
@@ -493,15 +495,13 @@ class Runtime:
             # ready_at may be unknown (0), or ahead of the store's clock: then nothing is noted.
             if 0.0 < offer.ready_at < reply.now:
                 self._recorder.note(
-                    Span(
-                        offer.task,
-                        self._worker,
-                        Phase.QUEUE,
-                        offer.ready_at,
-                        reply.now,
-                        0,
-                        offer.attempt,
-                    )
+                    offer.task,
+                    self._worker,
+                    Phase.QUEUE,
+                    offer.ready_at,
+                    reply.now,
+                    0,
+                    offer.attempt,
                 )
         return reply
 
@@ -515,7 +515,7 @@ class Runtime:
     def _note_commit(self, task: int, begin_s: float, n_bytes: int, detail: str = "") -> None:
         attempt = self._offers[task].attempt
         self._recorder.hold_open(
-            Span(task, self._worker, Phase.COMMIT, begin_s, self.now(), n_bytes, attempt, detail)
+            task, self._worker, Phase.COMMIT, begin_s, n_bytes, attempt, detail
         )
 
     def _context(self, offer: Offer, name: str) -> TaskContext:
