@@ -165,17 +165,16 @@ class Recorder:
 
         A commit lasts until the memory of its task is freed, which is after its reply was read.
         """
-        self._open.append(
-            (task, worker, phase, begin_s, self.now(), n_bytes, attempt, detail)
-        )
+        self._open.append((task, worker, phase, begin_s, self.now(), n_bytes, attempt, detail))
 
     def close(self, *, until_now: bool = True) -> None:
         """End the open spans, now or at the moment at which they were noted."""
         if not self._open:
             return
         now_s = self.now()
-        for task, worker, phase, begin_s, end_s, *rest in self._open:
-            self.note(task, worker, phase, begin_s, now_s if until_now else end_s, *rest)
+        for task, worker, phase, begin_s, noted_s, n_bytes, attempt, detail in self._open:
+            end_s = now_s if until_now else noted_s
+            self.note(task, worker, phase, begin_s, end_s, n_bytes, attempt, detail)
         self._open = []
 
     def note_header_read(self, worker: str, header_read: HeaderRead) -> None:
