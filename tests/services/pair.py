@@ -172,11 +172,10 @@ class Pair:
         if what == "lost":
             self.remove(missing, 0)
             return "lost", (instance, task, [missing]), {}
-        return (
-            "complete",
-            (instance, [Commit(task=task, address=Address(f"t{task}", 1), blob=b"v")]),
-            {},
-        )
+        commit = Commit(task=task, address=Address(f"t{task}", 1), blob=b"v")
+        if what == "keep":
+            commit = Commit(task=task, address=Address(f"k{task}", 1), is_kept=True)
+        return "complete", (instance, [commit]), {}
 
     def call_of(self, kind: str) -> Call:
         call: Call = getattr(self, f"draw_{kind if kind != 'again' else 'reap'}")()

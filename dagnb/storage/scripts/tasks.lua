@@ -221,7 +221,7 @@ local function start_unqueued(c, task, worker)
 end
 
 -- Whether no other instance will ask for a result that this one keeps: it has or had the reader, or
--- takes it now, if the reader waits for nothing else.
+-- takes it now, if the reader waits for nothing else and comes next in the order of a pinned worker.
 local function has_reader(c, instance, packed, at, together)
   if not together then
     return false
@@ -233,7 +233,7 @@ local function has_reader(c, instance, packed, at, together)
     return true
   end
   return edges[4] == 1 and state == WAITING and held and tonumber(held.queue) == edges[5]
-    and not was_charged(c, reader)
+    and not was_charged(c, reader) and not goes_before(c, held, edges[6])
 end
 
 -- Take the reader of a result that is kept, if the instance does not have it yet.
