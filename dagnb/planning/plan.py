@@ -272,7 +272,7 @@ def stops(plan: Plan) -> list[tuple[str, tuple[int, ...]]]:
     """
     above, gated = _counts(plan)
     all_stops = []
-    for worker, steps in _by_worker(plan).items():
+    for worker, steps in by_worker(plan).items():
         steps.sort(key=lambda step: above[step])
         begin = 0
         for end in range(1, len(steps) + 1):
@@ -292,7 +292,7 @@ def _counts(plan: Plan) -> tuple[list[int], list[int]]:
     """
     above, gated = [0] * len(plan.steps), [0] * len(plan.steps)
     columns: list[int] = []
-    for steps in _by_worker(plan).values():
+    for steps in by_worker(plan).values():
         # Without a gate, or with one step, a worker never stops: most plans need no pass at all.
         if len(steps) > 1 and any(_gates(plan, step) for step in steps):
             columns += steps
@@ -329,7 +329,7 @@ def _gates(plan: Plan, step: int) -> list[int]:
     return [u for u in plan.steps[step].upstream if plan.steps[u].worker != plan.steps[step].worker]
 
 
-def _by_worker(plan: Plan) -> dict[str, list[int]]:
+def by_worker(plan: Plan) -> dict[str, list[int]]:
     """Returns pinned worker -> its steps, ascending."""
     steps_of: dict[str, list[int]] = {}
     for position, step in enumerate(plan.steps):
@@ -415,7 +415,7 @@ def _step_problems(plan: Plan, position: int) -> Iterator[str]:
 
 
 def _worker_problems(plan: Plan) -> Iterator[str]:
-    for worker, steps in _by_worker(plan).items():
+    for worker, steps in by_worker(plan).items():
         resources = {plan.steps[step].resources for step in steps}
         if len(resources) > 1:  # a worker is one process, in one container
             yield f"worker '{worker}' has steps of different resources"

@@ -16,7 +16,8 @@ from typing import Any
 
 from dagnb.graph.brief import brief
 from dagnb.graph.resources import Resources
-from dagnb.planning.plan import Plan, Step, Way
+from dagnb.planning.kept import kept_steps
+from dagnb.planning.plan import Plan, Step
 from dagnb.protocol.messages import Edge, Queue, Record, Submission, bits_of
 
 
@@ -107,30 +108,19 @@ def _records(
     edges: Sequence[tuple[Edge, ...]],
     bodies: Iterable[bytes],
 ) -> Iterator[Record]:
-    sinks = set(plan.sinks)
+    sinks, kept = set(plan.sinks), kept_steps(plan)
     body_of = iter(bodies)
     for i, step in enumerate(plan.steps):
         yield Record(
             queue=queue_of[i],
             priority=step.priority,
             is_sink=i in sinks,
-            together=i not in sinks and _is_together(plan, i, edges[i], queue_of),
+            together=i in kept,
             retries=plan.dag.calls[step.task].options.retries,
             upstream=step.upstream,
             edges=edges[i],
             body=next(body_of, b""),
         )
-
-
-def _is_together(plan: Plan, step: int, edges: Sequence[Edge], queue_of: Sequence[int]) -> bool:
-    """Returns whether a step is run together with its only reader, as the plan asks.
-
-    Not so if it has effects: these must not be repeated because the reader's process crashes.
-    """
-    if not plan.ways or len(edges) != 1 or plan.way(step, edges[0][0]) is not Way.LOCAL:
-        return False
-    is_pure = plan.dag.calls[plan.steps[step].task].options.pure
-    return is_pure and queue_of[edges[0][0]] == queue_of[step]
 
 
 def _layout(

@@ -1,7 +1,8 @@
 """The program of a run: from a plan to what the store holds, and back to what a worker needs.
 
-    header    stored once, by content: functions and their options, and the hashes of
-              the archive of the user's modules, of cells, of modules made in memory
+    header    stored once, by content: functions and their options, argument bytes that several
+              calls share, and the hashes of the archive of the user's modules, of cells, of
+              modules made in memory
     contents  stored once, by content: pickled functions, large arguments, the archive;
               arrays in shared memory are not stored, and have a name instead of a hash
     records   one for each task: links (see layout.py) and a signed body
@@ -37,6 +38,9 @@ INLINE_CALL_BYTES = 256 * 1024
 A record is read by scripts on the server, one at a time, and must not keep it busy for long.
 """
 
+HEADER_CALL_BYTES = 256 * 1024
+"""Argument bytes of all calls that are in the header, at most: every worker reads it first."""
+
 WriteArray: TypeAlias = Callable[[memoryview], str]
 """memory of an array -> the name by which workers find it; '' when it belongs to the contents"""
 
@@ -62,25 +66,27 @@ class Header:
 
     archive: content hash of the user's modules in files. cells: of the text of cells.
     modules: of modules made in memory. '' where there are none.
+    calls: argument bytes that several calls share, as most tasks do that read other tasks only.
     """
 
     functions: tuple[FunctionLine, ...]
     archive: str = ""
     cells: str = ""
     modules: str = ""
+    calls: tuple[bytes, ...] = ()
 
     __repr__ = brief
 
     def pack(self) -> bytes:
-        """Returns MessagePack: the functions as arrays, then three content hashes."""
+        """Returns MessagePack: the functions as arrays, three content hashes, the calls."""
         lines = [astuple(function) for function in self.functions]
-        packed: bytes = msgpack.packb([lines, self.archive, self.cells, self.modules])
+        packed: bytes = msgpack.packb([lines, self.archive, self.cells, self.modules, self.calls])
         return packed
 
     @classmethod
     def unpack(cls, packed: bytes) -> Header:
         """Read what pack wrote."""
-        lines, archive, cells, modules = msgpack.unpackb(packed)
+        lines, archive, cells, modules, calls = msgpack.unpackb(packed)
         functions = []
         for name, content, lasting, timeout_s, backoff_s, pure in lines:
             functions.append(
@@ -93,7 +99,13 @@ class Header:
                     pure=pure,
                 )
             )
-        return cls(functions=tuple(functions), archive=archive, cells=cells, modules=modules)
+        return cls(
+            functions=tuple(functions),
+            archive=archive,
+            cells=cells,
+            modules=modules,
+            calls=tuple(calls),
+        )
 
 
 Cells: TypeAlias = Mapping[str, tuple[str, str]]
@@ -138,13 +150,17 @@ class Body:
         task: int,
         upstream: Sequence[int],
         pack: Callable[[Any], bytes] = msgpack.packb,
+        number: int = -1,
     ) -> bytes:
         """Returns signed bytes, bound to this run, this task and its upstream tasks.
 
         Otherwise the bytes of one call could replace those of another. pack: of a Packer that the
         caller keeps for many bodies, since making one takes longer than packing.
+        number: of the argument bytes in the header, which takes their place; -1 where they are not
+        there.
         """
-        packed = pack((self.function, self.ordinal, self.contents, self.call))
+        call = self.call if number < 0 else number
+        packed = pack((self.function, self.ordinal, self.contents, call))
         return signer.seal(_call_name(run, task, upstream), packed)
 
     def arguments(
@@ -173,12 +189,20 @@ class Body:
 
     @classmethod
     def open(
-        cls, sealed: bytes, signer: Signer, run: str, task: int, upstream: Sequence[int]
+        cls,
+        sealed: bytes,
+        signer: Signer,
+        run: str,
+        task: int,
+        upstream: Sequence[int],
+        calls: Sequence[bytes] = (),
     ) -> Body:
-        """Verify and read what seal made. Raises SignatureError."""
+        """Verify and read what seal made. calls: of the header. Raises SignatureError."""
         function, ordinal, contents, call = msgpack.unpackb(
             signer.open(_call_name(run, task, upstream), sealed)
         )
+        if isinstance(call, int):
+            call = calls[call]
         return cls(function, ordinal, tuple(contents), call)
 
 
@@ -220,7 +244,9 @@ class _Collector:
     write_array: see build. known: key of an argument -> the name of its content.
     shared: summary -> an array in shared memory, and its name.
     files: source files of code that is pickled by value.
-    functions, calls: pickles, to be searched for modules of the user.
+    functions, calls: pickles, to be searched for modules of the user; equal ones once.
+    shared_calls: of the header. occurred: argument bytes -> their number there, -1 for none.
+    room: bytes of calls that the header may still take.
     lines: of the header. numbers: id of a Task object -> the number of its line. code: the line of
     each step.
     """
@@ -233,6 +259,9 @@ class _Collector:
     files: set[str] = field(default_factory=set)
     functions: list[bytes] = field(default_factory=list)
     calls: list[bytes] = field(default_factory=list)
+    shared_calls: list[bytes] = field(default_factory=list)
+    occurred: dict[bytes, int] = field(default_factory=dict)
+    room: int = field(default_factory=lambda: HEADER_CALL_BYTES)
     lines: list[FunctionLine] = field(default_factory=list)
     numbers: dict[int, int] = field(default_factory=dict)
     code: list[int] = field(default_factory=list)
@@ -260,6 +289,21 @@ class _Collector:
                 )
             )
         return self.numbers[id(task)]
+
+    def shared_number(self, call: bytes) -> int:
+        """Returns the number of argument bytes in the header, where they go the second time.
+
+        -1 the first time, and where the header has no room.
+        """
+        number = self.occurred.get(call)
+        if number is None:
+            number = self.occurred[call] = -1
+            self.calls.append(call)
+        elif number < 0 and len(call) <= self.room:
+            number = self.occurred[call] = len(self.shared_calls)
+            self.shared_calls.append(call)
+            self.room -= len(call)
+        return number
 
     def share(self, node: Node[Any], name: str) -> tuple[str, ...]:
         """Add the large arguments of a call. Returns the names of their contents.
@@ -334,6 +378,7 @@ def build(
         archive=collector.put(packed) if packed else "",
         cells=collector.put(pack_cells(written)) if written else "",
         modules=collector.put(modules) if modules else "",
+        calls=tuple(collector.shared_calls),
     )
 
     keys = lineage(plan.dag)
@@ -355,7 +400,8 @@ def _bodies(
     pack = msgpack.Packer().pack
     for position, step in enumerate(plan.steps):
         body = _body(plan, step.task, ordinals[position], collector)
-        yield body.seal(collector.signer, run, position, step.upstream, pack)
+        number = collector.shared_number(body.call) if body.call else -1
+        yield body.seal(collector.signer, run, position, step.upstream, pack, number)
 
 
 def _body(plan: Plan, task: int, ordinal: int, collector: _Collector) -> Body:
@@ -363,7 +409,7 @@ def _body(plan: Plan, task: int, ordinal: int, collector: _Collector) -> Body:
     function = collector.function(node.task)
     contents, call = collector.share(node, plan.dag.calls[task].name), node.packed.body
     collector.code.append(function)
-    collector.calls.append(call)
     if len(call) > INLINE_CALL_BYTES:
+        collector.calls.append(call)
         contents, call = (*contents, collector.put(call)), b""
     return Body(function, ordinal, contents, call)

@@ -124,6 +124,14 @@ class Roster:
         """Remove from its queue a task that another instance has committed already."""
         _remove(self.queues[queue].ready, (priority, str(task), task))
 
+    def goes_before(self, queue: int, priority: int) -> bool:
+        """Returns whether a pinned worker has a ready task that is more urgent than this priority.
+
+        False in a pool, where another member takes such a task.
+        """
+        state = self.queues[queue]
+        return not state.info.is_pool and bool(state.ready) and state.ready[0][0] < priority
+
     def take(self, queue: int, want: int, prefer: list[tuple[int, str, int]]) -> list[int]:
         """Take up to `want` ready tasks, the most urgent first, and no more than a fair share.
 

@@ -229,17 +229,19 @@ class Tasks:
     def _has_reader(self, instance: str, task: int) -> bool:
         """Returns whether no other instance will ask for a result that this one keeps.
 
-        It has or had the reader, or takes it now, if the reader waits for nothing else.
+        It has or had the reader, or takes it now, if the reader waits for nothing else and comes
+        next in the order of a pinned worker.
         """
         record = self.records[task]
         if not record.together:
             return False
-        reader, _, _, n_bits, queue, _ = record.edges[0]
+        reader, _, _, n_bits, queue, priority = record.edges[0]
         if self.owner.get(reader) == instance or self.states[reader] is TaskState.DONE:
             return True
         member = self.roster.held.get(instance)
         is_free = self.states[reader] is TaskState.WAITING and reader not in self.spent
-        return n_bits == 1 and is_free and member is not None and member[0] == queue
+        is_here = member is not None and member[0] == queue
+        return n_bits == 1 and is_free and is_here and not self.roster.goes_before(queue, priority)
 
     def _take_reader(self, instance: str, task: int, now: float) -> None:
         """Take the reader of a result that is kept, if the instance does not have it yet."""

@@ -8,7 +8,7 @@ All keys of a run share one hash tag, so one cluster slot.
 | `s`      | string | every step        | one byte a task: its state |
 | `e`      | string | complete, lost    | bitmap, one bit an edge to a task with several inputs |
 | `n`      | hash   | `records`         | packed Records in blocks, see scripts/values.lua |
-| `r`      | hash   | complete          | position -> letter of its hash, `v` or `z`; then Address |
+| `r`      | hash   | complete          | position of a sink -> letter `z`, then its Address |
 | `a`      | hash   | fail, dead, reap  | position -> "exceptions,crashes,losses" |
 | `y`      | string | readying steps    | 8 bytes a task: moment when ready, big-endian double |
 | `q:<i>`  | zset   | readying steps    | ready tasks of queue i by priority |
@@ -25,6 +25,7 @@ All keys of a run share one hash tag, so one cluster slot.
 | `sp`     | list   | complete, record  | chunks of spans, see dagnb.trace.chunk |
 | `log`    | hash   | complete, fail    | position -> its output, shortened |
 | `v`, `z` | hash   | complete, put     | "position:token" -> small result; `z` those of sinks |
+| `v`      | hash   | complete          | position of others -> Address; a tiny result behind it |
 | `b:...`  | string | plain SET         | chunk `b:<position>:<token>:<i>` of a large result |
 | `big`    | set    | complete          | "position:token:n_chunks" of large ones, till the end |
 | `bigz`   | set    | complete          | the same for sinks, which stay |

@@ -115,12 +115,15 @@ class RedisBlobs:
         small = [(task, address) for task, address in wanted if address.n_chunks == 0]
         large = [(task, address) for task, address in wanted if address.n_chunks]
 
-        # An input may be a sink, too, so both hashes are asked.
+        # An input may be a sink, too, so both hashes are asked; the shortest values stand with the
+        # address.
         names = ("z",) if is_sink else ("z", "v")
         fields = [small_field(task, address.token) for task, address in small]
         head: list[Command] = []
         if small:
             head = [("HMGET", prefix + name, *fields) for name in names]
+            if not is_sink:
+                head.append(("HMGET", prefix + "v", *(task for task, _ in small)))
 
         def chunk(value: int, piece: int) -> Command:
             task, address = large[value]
@@ -135,15 +138,15 @@ class RedisBlobs:
         )
         values: dict[tuple[int, Address], bytes | None] = dict(zip(large, whole, strict=True))
         for position, (task, address) in enumerate(small):
-            values[task, address] = _sound(
-                [column[position] for column in columns], address.n_bytes
-            )
+            candidates = [column[position] for column in columns]
+            if not is_sink:
+                candidates.append(_behind(address, candidates.pop()))
+            values[task, address] = _sound(candidates, address.n_bytes)
         return [values[key] for key in wanted]
 
     async def discard(self, run: str, task: int, token: str) -> None:
         """See Blobs.discard. One round trip."""
-        prefix, field = run_prefix(self.namespace, run), small_field(task, token)
-        await self.link.ask([("HDEL", prefix + "v", field), ("HDEL", prefix + "z", field)])
+        await self.link.call("drop", run_prefix(self.namespace, run), task, token, run=run)
 
     async def _ttl_of(self, run: str) -> int:
         """Returns the time to live of a run, milliseconds, looked up once."""
@@ -335,6 +338,12 @@ async def read_pieces(
         is_whole = value not in torn and len(data) == wanted[value][0]
         values.append(data if is_whole else None)
     return head_answers, values
+
+
+def _behind(address: Address, result: bytes | None) -> bytes | None:
+    """Returns the bytes that stand with this address in a result, None where there are none."""
+    known, newline, data = (result or b"").partition(b"\n")
+    return data if newline and known.decode() == address.encode() else None
 
 
 def _sound(candidates: Sequence[bytes | None], n_bytes: int) -> bytes | None:

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import DEFAULT
+from dagnb.planning.plan import Plan, Way
 from dagnb.planning.planner import Costs, Planner, Pool, Problem, needs_costs
 from dagnb.simulation.simulate import outcome
 from dagnb.testing import graphs, strategies
@@ -79,6 +80,27 @@ def renamed(dag: Dag) -> Dag:
         function = functions.setdefault(call.function, f"y{len(dag) - len(functions):06}")
         calls.append(replace(call, name=f"z{len(dag) - i:06}", function=function))
     return Dag(tuple(calls), dag.sinks)
+
+
+def overtaken(plan: Plan) -> list[tuple[int, int]]:
+    """Returns (reader, step) where a worker would run the reader before a more urgent step of its.
+
+    A worker runs the reader of a kept value right behind its input. So every step that lies between
+    both in the order of that worker must be one that the reader waits for.
+    """
+    above: list[set[int]] = []
+    for step in plan.steps:
+        above.append(set(step.upstream).union(*(above[u] for u in step.upstream)))
+    pairs = []
+    for (upstream, reader), way in plan.ways.items():
+        first, last = plan.steps[upstream], plan.steps[reader]
+        if way is not Way.LOCAL or first.worker is None:
+            continue
+        for position, step in enumerate(plan.steps):
+            is_between = first.priority < step.priority < last.priority
+            if step.worker == first.worker and is_between and position not in above[reader]:
+                pairs.append((reader, position))
+    return pairs
 
 
 class PlannerLaws:
@@ -182,6 +204,12 @@ class PlannerLaws:
                 for upstream in (steps[u] for u in step.upstream):
                     if upstream.worker == step.worker is not None:
                         assert upstream.priority <= step.priority
+
+    @any_problem
+    def test_no_reader_of_a_kept_value_overtakes_a_step_of_its_worker(
+        self, problem: Problem
+    ) -> None:
+        assert overtaken(self.planner.plan(problem)) == []
 
     @any_problem
     def test_every_plan_comes_to_an_end(self, problem: Problem) -> None:

@@ -28,6 +28,7 @@ from dagnb.storage.interface import SMALL_BYTES, Store
 
 LEASE_S = 8.0
 POOL = Queue("~", 4)
+SIZES_ALONG = (0, 1, 128, 129, SMALL_BYTES)
 SIZES = (0, 1, SMALL_BYTES, SMALL_BYTES + 1, 1024 * 1024, 3_670_016)
 
 
@@ -292,6 +293,43 @@ class StepLaws:
         assert (value.task, value.address) == (0, address)
         assert value.blob == (data if size <= SMALL_BYTES else None)
         assert await store.fetch("run", [(0, address)]) == [data]
+
+    @pytest.mark.parametrize("size", SIZES_ALONG)
+    async def test_values_that_come_with_their_commit_are_offered_fetched_and_discarded(
+        self, subject: Subject, size: int
+    ) -> None:
+        store, data = subject.store, (bytes(range(256)) * (size // 256 + 1))[:size]
+        await store.submit(chain(2))
+        await store.register("run", "i1", lease_s=LEASE_S)
+        address = Address("t", size)
+
+        commit = Commit(task=0, address=address, blob=data)
+        reply = await store.complete("run", "i1", [commit])
+
+        (value,) = reply.offers[0].inputs
+        assert (value.task, value.address, value.blob) == (0, address, data)
+        assert await store.fetch("run", [(0, address), (0, Address("u", size))]) == [data, None]
+        await store.discard("run", 0, "u")
+        assert await store.fetch("run", [(0, address)]) == [data]
+        await store.discard("run", 0, "t")
+        assert await store.fetch("run", [(0, address)]) == [None]
+
+    async def test_values_of_very_many_inputs_are_fetched_by_their_addresses(
+        self, subject: Subject
+    ) -> None:
+        """0, 1, ... 99 -> 100: values of 0 to 198 bytes"""
+        store, wanted = subject.store, []
+        await store.submit(run_of([*[()] * 100, tuple(range(100))]))
+        reply = await store.register("run", "i1", lease_s=LEASE_S)
+        while (task := reply.offers[0].task) < 100:
+            commit = Commit(task=task, address=Address(f"t{task}", 2 * task), blob=b"\n:" * task)
+            wanted.append((task, commit.address))
+            reply = await store.complete("run", "i1", [commit])
+
+        inputs = reply.offers[0].inputs
+        assert sorted((i.task, i.address) for i in inputs) == sorted(wanted)
+        values = await store.fetch("run", sorted(wanted))
+        assert values == [b"\n:" * task for task in range(100)]
 
     async def test_intermediate_values_go_at_the_end_and_sinks_stay(self, subject: Subject) -> None:
         store, big = subject.store, b"x" * (SMALL_BYTES + 1)

@@ -20,6 +20,7 @@ from typing import ClassVar
 
 from dagnb.errors import ConfigError, PlanError
 from dagnb.planning.bounds import certificate, lower_bound
+from dagnb.planning.kept import with_kept_results
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Planner, Problem
 from dagnb.simulation.scenarios import makespans, quantile
@@ -133,4 +134,4 @@ def relaxed_variants(problem: Problem, plan: Plan) -> Iterator[Plan]:
             steps.append(replace(step, worker=None) if is_uncertain else step)
         if tuple(steps) != before:
             before = tuple(steps)
-            yield replace(plan, steps=before, workers={})
+            yield with_kept_results(replace(plan, steps=before, workers={}))

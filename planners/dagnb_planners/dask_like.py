@@ -40,6 +40,7 @@ from typing import ClassVar
 from dagnb.errors import ConfigError
 from dagnb.graph.resources import Resources
 from dagnb.graph.shape import depth_first, sources
+from dagnb.planning.kept import with_kept_results
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
 from dagnb_planners.placing import Placing, PlannedWorker
@@ -98,7 +99,7 @@ class DaskLike:
         n_workers = self.n_workers if self.n_workers is not None else problem.pool.cap
         plan = swept(problem, self.name, place, n_workers)
         steps = tuple(replace(step, priority=numbers[step.task]) for step in plan.steps)
-        return replace(plan, steps=steps)
+        return with_kept_results(replace(plan, steps=steps))
 
 
 @dataclass(slots=True, eq=False)

@@ -12,10 +12,8 @@ and the store stays small; level by level, every value of a level would be store
 is read. HEFT's order, the longest way to a sink first, would need costs, which a planner without
 history does not have.
 
-A value with one reader stays with the worker that computes it (`Way.LOCAL`), which then runs the
-reader, too: in a chain, and in a tree as far as one worker has all inputs of a task. No other
-worker could begin the reader earlier. It is the task clustering of the paper, without its
-threshold of bytes: only what one reader needs stays, so no second worker waits for it.
+A value with one reader stays with the worker that computes it, see `dagnb.planning.kept`: in a
+chain, and in a tree as far as one worker has all inputs of a task.
 """
 
 from __future__ import annotations
@@ -23,13 +21,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dagnb.graph.dag import Dag
 from dagnb.graph.shape import depth_first
-from dagnb.planning.plan import Plan, Step, Way
+from dagnb.planning.kept import with_kept_results
+from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Problem
-
-FEW_INPUTS = 16
-"""A task with more inputs is not run together with them: they are spread over workers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,26 +44,4 @@ class Flexible:
             reads, number = call.upstream, numbers[task]
             step = Step(task=task, upstream=reads, resources=needs[task], priority=number)
             steps.append(step)
-        return Plan(dag=dag, steps=tuple(steps), planner=self.name, ways=local_ways(dag))
-
-
-def local_ways(dag: Dag) -> dict[tuple[int, int], Way]:
-    """Returns the edges on which a value may stay with its worker, for steps that all float.
-
-    The task has one reader and no effects, and is no sink. The reader needs the same resources and
-    has no retries: an attempt that fails loses the values that were kept for it, and tasks that
-    are expected to fail should not have others run again. O(tasks + edges).
-    """
-    ways = {}
-    downstream, sinks, needs = dag.downstream, set(dag.sinks), dag.needs
-    for reader, call in enumerate(dag.calls):
-        if not call.upstream or len(call.upstream) > FEW_INPUTS or call.options.retries:
-            continue
-        for task in call.upstream:
-            readers = downstream[task]
-            if readers[0] != readers[-1] or task in sinks or not dag.calls[task].options.pure:
-                continue
-            # Mostly one object; comparing resources takes long.
-            if needs[task] is needs[reader] or needs[task] == needs[reader]:
-                ways[task, reader] = Way.LOCAL
-    return ways
+        return with_kept_results(Plan(dag=dag, steps=tuple(steps), planner=self.name))

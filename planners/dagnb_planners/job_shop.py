@@ -39,6 +39,7 @@ from typing import Any
 
 from dagnb.graph.resources import DEFAULT, Resources
 from dagnb.planning.bounds import Heads, heads, lower_bound
+from dagnb.planning.kept import with_kept_results
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Problem
 from dagnb.simulation.simulate import simulate
@@ -328,10 +329,10 @@ class Model:
             floating.append(step)
             pinned.append(replace(step, worker=names[on.get(v, 0), needs]))
 
-        yield Plan(dag=dag, steps=tuple(floating), planner="exact")
+        yield with_kept_results(Plan(dag=dag, steps=tuple(floating), planner="exact"))
         n_resources = len({call.options.needs for call in dag.calls})
         if pool.cap is None or len(names) < pool.cap + n_resources:
-            yield Plan(dag=dag, steps=tuple(pinned), planner="exact")
+            yield with_kept_results(Plan(dag=dag, steps=tuple(pinned), planner="exact"))
 
 
 def _workers(

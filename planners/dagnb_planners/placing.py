@@ -35,6 +35,7 @@ from operator import itemgetter
 
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
+from dagnb.planning.kept import with_kept_results
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Problem
 from dagnb_planners.ranks import RankPrices
@@ -439,7 +440,7 @@ def pinned_plan(dag: Dag, planner: str, numbers: Sequence[int], priorities: Sequ
             priority=priorities[task],
         )
         steps.append(step)
-    return Plan(dag=dag, steps=tuple(steps), planner=planner)
+    return with_kept_results(Plan(dag=dag, steps=tuple(steps), planner=planner))
 
 
 def turns(order: Sequence[int]) -> list[int]:

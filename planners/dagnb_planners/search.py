@@ -20,6 +20,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from dagnb.planning.kept import with_kept_results
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
 from dagnb.simulation.simulate import outcome_of, play
@@ -99,7 +100,7 @@ class Search:
         for i, worker in enumerate(candidate.workers):
             step_plan = replace(self.plan.steps[i], worker=names[worker], priority=priorities[i])
             steps.append(step_plan)
-        return replace(self.plan, steps=tuple(steps), workers={})
+        return with_kept_results(replace(self.plan, steps=tuple(steps), workers={}))
 
     def simulate(self, candidate: Candidate) -> SimulatedCandidate:
         """Returns the simulated run of the candidate."""

@@ -16,7 +16,8 @@ emulated over the predicted costs, and each becomes a worker:
                                         '--> nothing to do ----------> idle --linger--> left
 
 In a pool of single workers without limits, the simulated run of the plan equals the emulated one,
-event by event. With `delays_io` it differs: where an executor of Wukong sleeps, the plan's worker
+event by event, but for the values that stay with their worker (`Way.LOCAL`), which the emulation
+stores. With `delays_io` it differs, too: where an executor of Wukong sleeps, the plan's worker
 leaves and is started again. In other pools the plan simply runs with its pinned steps.
 
 Not in the paper: an executor becomes only tasks of its own resources; one that has clustered tasks

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dagnb import registry
+from dagnb.planning.kept import kept_steps
 from tests import graphs
 from tests.conformance.agent import private_agent
 from tests.conformance.worlds import Case, Lived, Tally, cases, drawn, imagined, lived
@@ -107,6 +108,25 @@ def test_with_copies_and_one_instance_the_two_stories_are_equal_event_by_event(
             assert life.phases == dream.phases
 
     each(cases(st.just(1), copies=True), workers, compare)
+
+
+def test_with_values_that_stay_and_one_instance_the_two_stories_are_equal_event_by_event(
+    workers: str, launched: Callable[[int], Any], tally: Tally
+) -> None:
+    n_kept = 0
+
+    def compare(case: Case) -> None:
+        nonlocal n_kept
+        n_kept += len(kept_steps(case.plan))
+        dream, life = imagined(case), lived(case, launched(1))
+
+        with tally.comparing():
+            agree(case, dream, life)
+            assert life.story == dream.story
+            assert life.phases == dream.phases
+
+    each(cases(st.just(1), kept=True, copies=True), workers, compare)
+    assert n_kept > 0
 
 
 def test_with_several_instances_the_same_order_of_endings_gives_the_same_hand_overs(

@@ -23,6 +23,7 @@ import dagnb
 from dagnb.graph.dag import Dag
 from dagnb.graph.task import Node
 from dagnb.handle import Run
+from dagnb.planning.kept import with_kept_results
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Costs, LinearCost, Pool, Problem, StartCost
 from dagnb.simulation.simulate import play, simulate
@@ -60,10 +61,10 @@ class Case:
     @property
     def costs(self) -> Costs:
         """Durations whose sums over different tasks are far apart, so that nothing else decides who
-        is first.
+        is first. All are short enough for values to stay with their worker, as they are in life.
         """
         return Costs(
-            run_s={task: 0.1 * 2**place for task, place in enumerate(self.rank)},
+            run_s={task: 0.001 * 2**place for task, place in enumerate(self.rank)},
             output_bytes={i: LARGE for i, call in enumerate(self._drawn) if call in self.large},
             fetch=LinearCost(1e-6, 1e-12),
             store=LinearCost(1e-6, 1e-12),
@@ -157,14 +158,23 @@ def cases(
     max_tasks: int = 7,
     copies: bool = False,
     gated: bool = False,
+    kept: bool = False,
 ) -> Case:
-    """A random DAG of real functions, and any plan of it."""
+    """A random DAG of real functions, and any plan of it.
+
+    kept: values stay with their worker wherever they may; else edges say at random how they travel.
+    """
     dag = draw(strategies.dags(max_tasks))
     large = frozenset(draw(st.sets(st.sampled_from([call.name for call in dag.calls]), max_size=3)))
     rank = tuple(draw(st.permutations(range(len(dag)))))
+
+    def planned(real: Dag) -> Plan:
+        plan: Plan = draw(strategies.plans(real, copies=copies, ways=not kept))
+        return with_kept_results(plan) if kept else plan
+
     return _case(
         dag,
-        lambda real: draw(strategies.plans(real, copies=copies, ways=True)),
+        planned,
         draw(n),
         large,
         rank,

@@ -25,6 +25,8 @@ from dagnb_planners.wukong import Wukong
 from dagnb import registry
 from dagnb.errors import ConfigError
 from dagnb.graph.dag import Dag
+from dagnb.planning.kept import with_kept_results
+from dagnb.planning.plan import Way
 from dagnb.planning.planner import Planner
 from dagnb.testing import PlannerLaws
 from dagnb.testing.planner_laws import problem_of
@@ -122,6 +124,26 @@ def test_every_registered_planner_obeys_the_laws() -> None:
     judged = {kind.planner.name for kind in PlannerLaws.__subclasses__()}
 
     assert judged >= set(registry.names("planner"))
+
+
+some_planners = pytest.mark.parametrize(
+    "planner", [*QUICK, DaskLike(), HeftLookahead(), Best(budget_s=0.01)], ids=repr
+)
+
+
+@some_planners
+@pytest.mark.parametrize("shape", sorted(graphs.SMALL))
+def test_our_planners_let_each_value_stay_that_may(planner: Planner, shape: str) -> None:
+    plan = planner.plan(problem_of(graphs.SMALL[shape], cap=2))
+
+    assert plan.ways == with_kept_results(plan).ways
+
+
+@some_planners
+def test_our_planners_store_nothing_inside_a_chain(planner: Planner) -> None:
+    plan = planner.plan(problem_of(graphs.chain(4)))
+
+    assert plan.ways == dict.fromkeys([(0, 1), (1, 2), (2, 3)], Way.LOCAL)
 
 
 every_planner = pytest.mark.parametrize("planner", QUICK, ids=repr)

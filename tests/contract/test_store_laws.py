@@ -20,7 +20,7 @@ from dagnb.storage.redis import RedisStore
 from dagnb.storage.redis_link import refuse_exposed
 from dagnb.testing import StoreLaws
 from dagnb.testing.step_laws import LEASE_S, apart, chain, finish, small, tasks_of
-from tests.services.mirror import SteeredLink
+from tests.services.mirror import SteeredLink, remove_small
 
 
 class MemorySubject:
@@ -78,10 +78,8 @@ class RedisSubject:
         self.link.now += seconds
 
     async def evict(self, run: str, task: int, address: Address) -> None:
-        prefix, field = run_prefix(self.namespace, run), small_field(task, address.token)
-        assert (
-            sum(await self.link.ask([("HDEL", prefix + name, field) for name in ("v", "z")])) == 1
-        )
+        prefix = run_prefix(self.namespace, run)
+        assert await remove_small(self.link, prefix, task, address) == 1
 
     async def keys(self) -> list[bytes]:
         return await self.link.scan(self.namespace)
@@ -118,6 +116,46 @@ class TestRedisStore(StoreLaws):
         await store.forget("run")
 
         assert await subject.keys() == []
+
+    async def test_inputs_that_are_evicted_with_their_addresses_are_computed_again(
+        self, subject: RedisSubject
+    ) -> None:
+        """0 -> 1: the server drops the key that holds the value of 0, and its address."""
+        store = subject.store
+        await store.submit(chain(2))
+        reply = await store.register("run", "i1", lease_s=LEASE_S)
+        await store.complete("run", "i1", [small(reply.offers[0])])
+
+        await subject.link.ask([("DEL", subject.prefix + "v")])
+
+        reply = await store.register("run", "i1", lease_s=LEASE_S)
+        assert [(offer.task, offer.inputs) for offer in reply.offers] == [(1, ())]
+        reply = await store.lost("run", "i1", 1, [0])
+        assert tasks_of(reply) == [0]
+
+    async def test_results_of_a_run_of_a_version_before_are_offered_and_found_lost(
+        self, subject: RedisSubject
+    ) -> None:
+        """0 -> 1, with all addresses in `r`, as versions before wrote them."""
+        store, link, prefix = subject.store, subject.link, subject.prefix
+        await store.submit(chain(2))
+        reply = await store.register("run", "i1", lease_s=LEASE_S)
+        first = small(reply.offers[0])
+        await store.complete("run", "i1", [first])
+        field = small_field(0, first.address.token)
+        await link.ask(
+            [
+                ("HDEL", prefix + "v", 0),
+                ("HSET", prefix + "r", 0, f"v{first.address.encode()}"),
+                ("HSET", prefix + "v", field, first.blob),
+            ]
+        )
+
+        reply = await store.register("run", "i1", lease_s=LEASE_S)
+        (read,) = reply.offers[0].inputs
+        assert (read.task, read.address, read.blob) == (0, first.address, first.blob)
+        await link.ask([("HDEL", prefix + "v", field)])
+        assert tasks_of(await store.lost("run", "i1", 1, [0])) == [0]
 
     async def test_kinds_are_forgotten_with_the_other_keys_of_their_run(
         self, subject: RedisSubject

@@ -49,6 +49,13 @@ _BRANCHES = Configuration(
     placement=(0, 0, 0, 0),
     sinks=(3,),
 )
+_LATE_GATE = Configuration(
+    name="a on w1, its reader, c and its reader on w0",
+    upstream=((), (0,), (), (2,)),
+    queues=(PINNED, PINNED),
+    placement=(1, 0, 0, 0),
+    sinks=(1, 3),
+)
 _TWO_PARTS = Configuration(
     name="two tasks apart", upstream=((), ()), queues=(1,), placement=(0, 0), sinks=(0, 1)
 )
@@ -198,6 +205,22 @@ SMALL = (
         want=2,
         queues=(2,),
     ),
+    _with(
+        _CHAIN_3,
+        "pinned, kept, crash, lost reply",
+        {Fault.CRASH: 1, Fault.LOST_REPLY: 1},
+        together=True,
+        queues=(PINNED,),
+        want=2,
+    ),
+    _with(
+        _LATE_GATE,
+        "kept one by one, crash, lost reply",
+        {Fault.CRASH: 1, Fault.LOST_REPLY: 1},
+        together=True,
+        is_small=False,
+    ),
+    _with(_LATE_GATE, "kept, suspicion", {Fault.SUSPECT: 1}, together=True, want=2),
     _with(_FOUR_PARTS, "a fair share of 3, suspicion", {Fault.SUSPECT: 1}, want=3, queues=(2,)),
     _with(
         _TWO_PARTS,
@@ -330,6 +353,7 @@ LARGE = (
         _KINDS, "hints", {Fault.CRASH: 1, Fault.HINT: 1}, with_hints=True, instances=("x", "y", "")
     ),
     _with(_CHAIN_3, "kept one by one", _WORSE, together=True),
+    _with(_LATE_GATE, "kept", _BAD | {Fault.SUSPECT: 1}, together=True, want=2),
     _with(_BRANCHES, "kept", _WORSE | {Fault.RAISE: 1}, together=True, want=2, retries=1),
     _with(_TWO_PARTS, "batches of 2", _WORSE | {Fault.RAISE: 1}, want=2, retries=1),
 )

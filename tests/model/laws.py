@@ -24,6 +24,7 @@ def check_step(before: World, move: Move) -> None:
     _retries(before, after, act)
     _takings(before, after, act)
     _askings(before, after)
+    _in_order(before, after)
     _discarded(after, act)
     _demand(after, act)
     _given_back(before, after, act)
@@ -223,6 +224,19 @@ def _askings(before: World, after: World) -> None:
             "I3 thrift",
             f"{new.info.name}: {new.n_invoked} asked for, {len(new.ready)} ready",
         )
+
+
+def _in_order(before: World, after: World) -> None:
+    """I18: a pinned worker takes no task while a more urgent one of its tasks is ready."""
+    machine = after.machine
+    for name, (queue, _) in machine.roster.held.items():
+        state = machine.roster.queues[queue]
+        if state.info.is_pool or not state.ready:
+            continue
+        old = before.machine.running.get(name, [])
+        taken = [task for task in machine.running.get(name, []) if task not in old]
+        late = [task for task in taken if machine.records[task].priority > state.ready[0][0]]
+        expect(not late, "I18 order", f"{name} takes {late} before {state.ready[0][2]}")
 
 
 def _due_charges(before: World, act: Act) -> set[tuple[int, Charge]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from tests.model.mutants import in_machine
+from tests.model.mutants import in_machine, in_roster
 
 _CHAIN = "chain-3: kept, crash, exception"
 _ONE_BY_ONE = "chain-3: kept one by one, crash, lost reply"
 _GOING_ON = "chain-3: kept, suspicion, lost reply, go on"
 _FAN_IN = "fan-in: kept, containers die, go on"
 _BEHIND_A_SINK = "chain-3: kept behind a sink, lost blob, stored apart"
+_LATE_GATE = "a on w1, its reader, c and its reader on w0: kept one by one, crash, lost reply"
 _BRANCHES = "two branches meet: kept, lost blob, suspicion"
 
 KEPT = (
@@ -52,10 +53,22 @@ KEPT = (
         ("_has_reader", "n_bits == 1 and ", ""),
     ),
     in_machine(
+        "a reader overtakes a more urgent task of its worker",
+        _LATE_GATE,
+        "I18 order",
+        ("_has_reader", " and not self.roster.goes_before(queue, priority)", ""),
+    ),
+    in_roster(
+        "a reader overtakes a more urgent task, since the worker is taken for a pool",
+        _LATE_GATE,
+        "I18 order",
+        ("goes_before", "not state.info.is_pool", "state.info.is_pool"),
+    ),
+    in_machine(
         "an instance that is gone is given the reader of what it kept",
         _ONE_BY_ONE,
         "I3 wake-up",
-        ("_has_reader", " and member is not None and member[0] == queue", ""),
+        ("_has_reader", "is_here = member is not None and member[0] == queue", "is_here = True"),
     ),
     in_machine(
         "the reader of a task that failed stays with the instance",

@@ -77,7 +77,7 @@ def _records(
     upstreams: Sequence[tuple[int, ...]],
     queue: Sequence[int],
     priority: Sequence[int],
-    sinks: set[int],
+    sinks: Collection[int],
     retries: Sequence[int],
     together: Collection[int] = (),
 ) -> tuple[bytes, ...]:
@@ -192,6 +192,41 @@ def test_the_scripts_end_the_stories_as_the_machine_does(
 
     assert pair.machine.state.value == "failed"
     assert TaskState.CANCELLED not in pair.machine.states
+
+
+@pytest.mark.parametrize(
+    ("other", "state"),
+    [(1, TaskState.RUNNING), (4, TaskState.DONE)],
+    ids=["more urgent", "less urgent"],
+)
+def test_the_scripts_keep_a_result_on_a_pinned_worker_only_if_its_reader_comes_next(
+    server: Server, other: int, state: TaskState
+) -> None:
+    """0 on w1; 1 (of priority `other`), which reads 0, and 2 -> 3 on w0"""
+    server.tally.runs += 1
+    submission = Submission(
+        run=f"order{server.tally.runs}",
+        records=_records(
+            ((), (0,), (), (2,)), (1, 0, 0, 0), (0, other, 2, 3), {1, 3}, (0, 0, 0, 0), {2}
+        ),
+        queues=(Queue("w0", 1), Queue("w1", 1)),
+        sinks=(1, 3),
+        sources=(0, 2),
+        n_bits=2,
+    )
+    pair = Pair(server, submission, lambda strategy: None)
+
+    for what, instance, task in (
+        ("register", "i1", -1),
+        ("register", "i2", -1),
+        ("done", "i1", 0),
+        ("keep", "i2", 2),
+    ):
+        pair.make(pair.act(what, instance, task, -1))
+        pair.compare(what)
+
+    assert pair.machine.states[1] is TaskState.READY
+    assert pair.machine.states[2] is state
 
 
 # No shrinking: it would take minutes on a server; the message of a failure tells the whole story.

@@ -8,7 +8,7 @@ from typing import Any
 
 from dagnb.protocol.machine import Machine
 from dagnb.protocol.messages import Address, Charge, Reply
-from dagnb.storage.keys import run_prefix
+from dagnb.storage.keys import run_prefix, small_field
 from dagnb.storage.redis import events_of
 from dagnb.storage.redis_link import RedisConnection
 
@@ -61,7 +61,11 @@ def machine_state(machine: Machine, n_events: int, blobs: set[Blob]) -> State:
         "serial": machine.serial,
         "states": "".join(machine.states),
         "bits": sorted(machine.bits & _shared_bits(machine)),
-        "results": {task: address.encode() for task, address in machine.results.items()},
+        "results": {
+            task: address.encode()
+            for task, address in machine.results.items()
+            if not over or task in machine.submission.sinks
+        },
         "spent": {task: tuple(spent[c] for c in Charge) for task, spent in machine.spent.items()},
         "running": {instance: list(tasks) for instance, tasks in machine.running.items() if tasks},
         "due": dict(machine.due),
@@ -121,7 +125,15 @@ async def store_state(link: RedisConnection, namespace: str, machine: Machine) -
     free_members = [sorted(map(int, f)) for f in answers[12 + n_queues : 12 + 2 * n_queues]]
     states, bitmap, moments, hints, _, entries, _, chunks = answers[12 + 2 * n_queues :]
     over = m["state"] != "running"
-    blobs = {_small(field) for field in (*v, *z)} | {_chunk(key, p) for key in chunks}
+    # By position: addresses of intermediates, the shortest values behind them.
+    results = {int(field): value.partition("\n") for field, value in v.items() if ":" not in field}
+    blobs = {_small(field) for field in (*v, *z) if ":" in field}
+    blobs |= {_chunk(key, p) for key in chunks}
+    blobs |= {
+        (task, address.split(":")[0], -1)
+        for task, (address, is_with, _) in results.items()
+        if is_with
+    }
     return {
         "run": (
             m["state"],
@@ -133,7 +145,8 @@ async def store_state(link: RedisConnection, namespace: str, machine: Machine) -
         "serial": int(m["serial"]),
         "states": states.decode(),
         "bits": [i for i in range(len(bitmap) * 8) if bitmap[i // 8] >> (7 - i % 8) & 1],
-        "results": {int(task): address[1:] for task, address in r.items()},
+        "results": {int(task): address[1:] for task, address in r.items()}
+        | {task: address for task, (address, _, _) in results.items()},
         "spent": {int(task): tuple(map(int, spent.split(","))) for task, spent in a.items()},
         "running": {
             instance: [int(task) for task in tasks.split(",")] for instance, tasks in x.items()
@@ -159,6 +172,23 @@ async def store_state(link: RedisConnection, namespace: str, machine: Machine) -
         "blobs": {b for b in blobs if not over or b in _sink_blobs(machine)},
         "intermediates": sorted(v) if over else [],
     }
+
+
+async def remove_small(link: RedisConnection, prefix: str, task: int, address: Address) -> int:
+    """Delete a small value, of which the address stays. Returns the number of places it had."""
+    field = small_field(task, address.token)
+    *counts, result = await link.ask(
+        [
+            ("HDEL", prefix + "v", field),
+            ("HDEL", prefix + "z", field),
+            ("HGET", prefix + "v", task),
+        ]
+    )
+    known, newline, _ = (result or b"").partition(b"\n")
+    if newline and known.decode() == address.encode():
+        await link.ask([("HSET", prefix + "v", task, known)])
+        counts.append(1)
+    return sum(counts)
 
 
 def reply_state(reply: Reply) -> State:

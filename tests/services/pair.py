@@ -28,6 +28,7 @@ from tests.services.mirror import (
     SteeredLink,
     blobs_at,
     machine_state,
+    remove_small,
     reply_state,
     store_state,
 )
@@ -172,11 +173,10 @@ class Pair:
         if what == "lost":
             self.remove(missing, 0)
             return "lost", (instance, task, [missing]), {}
-        return (
-            "complete",
-            (instance, [Commit(task=task, address=Address(f"t{task}", 1), blob=b"v")]),
-            {},
-        )
+        commit = Commit(task=task, address=Address(f"t{task}", 1), blob=b"v")
+        if what == "keep":
+            commit = Commit(task=task, address=Address(f"k{task}", 1), is_kept=True)
+        return "complete", (instance, [commit]), {}
 
     def call_of(self, kind: str) -> Call:
         call: Call = getattr(self, f"draw_{kind if kind != 'again' else 'reap'}")()
@@ -347,12 +347,10 @@ class Pair:
         if address is None or self.machine.states[task] is not TaskState.DONE:
             return
         blob = blobs_at(task, address)[chunk % max(1, address.n_chunks)]
-        commands: list[tuple[Any, ...]] = [
-            ("DEL", chunk_key(self.prefix, task, address.token, blob[2]))
-        ]
+        runner, link = self.server.runner, self.server.link
         if blob[2] < 0:
-            commands = [
-                ("HDEL", self.prefix + name, small_field(task, address.token)) for name in "vz"
-            ]
-        self.server.runner.run(self.server.link.ask(commands))
+            runner.run(remove_small(link, self.prefix, task, address))
+        else:
+            key = chunk_key(self.prefix, task, address.token, blob[2])
+            runner.run(link.ask([("DEL", key)]))
         self.blobs.discard(blob)

@@ -12,18 +12,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dagnb_planners.flexible import Flexible
+from dagnb_planners.heft import Heft
 from dagnb_workers.launchers.process import Processes
 
 import dagnb
 from dagnb import task
 from dagnb.graph.task import Node
 from dagnb.planning.plan import KEPT_S
+from dagnb.planning.planner import Planner
 from dagnb.trace.trace import Phase, Trace
 from tests.conformance.agent import private_agent
 
 pytestmark = pytest.mark.redis
 
 LIMIT_S = 60.0
+
+floating_or_pinned = pytest.mark.parametrize("planner", [Flexible(), Heft()], ids=repr)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -91,8 +96,11 @@ def phases(trace: Trace) -> Counter[Phase]:
     return Counter(span.phase for span in trace.spans)
 
 
-def test_a_chain_of_short_tasks_takes_few_trips_and_each_task_is_seen(tmp_path: Path) -> None:
-    run = dagnb.run(chain(300, tmp_path), workers=Processes(n=2))
+@floating_or_pinned
+def test_a_chain_of_short_tasks_takes_few_trips_and_each_task_is_seen(
+    tmp_path: Path, planner: Planner
+) -> None:
+    run = dagnb.run(chain(300, tmp_path), workers=Processes(n=2), planner=planner)
 
     assert run.result(LIMIT_S) == 300
     assert times_run(tmp_path) == dict.fromkeys(range(300), 1)
@@ -103,12 +111,13 @@ def test_a_chain_of_short_tasks_takes_few_trips_and_each_task_is_seen(tmp_path: 
     assert events == {"start": 300, "done": 300}
 
 
-def test_a_large_value_along_a_chain_is_neither_stored_nor_pickled() -> None:
+@floating_or_pinned
+def test_a_large_value_along_a_chain_is_neither_stored_nor_pickled(planner: Planner) -> None:
     """5 MB through eight tasks: the one place that stores it would be a STORE span."""
     node = array(5_000_000 // 8)
     for _ in range(8):
         node = one_more(node)
-    first = dagnb.run(_first(node), workers=Processes(n=2))
+    first = dagnb.run(_first(node), workers=Processes(n=2), planner=planner)
 
     assert first.result(LIMIT_S) == 8.0
     spans = first.trace.spans
@@ -152,6 +161,29 @@ def test_a_tree_of_short_tasks_is_added_up_where_its_leaves_are(tmp_path: Path) 
     assert trips(run.trace) < 256
 
 
+def test_branches_that_are_pinned_store_only_what_another_worker_reads() -> None:
+    """Two chains of 1 MB arrays, each on its worker, and a task that reads both."""
+    ends = []
+    for _ in range(2):
+        node = array(1_000_000 // 8)
+        for _ in range(4):
+            node = one_more(node)
+        ends.append(node)
+
+    run = dagnb.run(_sum(*ends), workers=Processes(n=2), planner=Heft(n_workers=2))
+
+    assert run.result(LIMIT_S) == 8.0
+    assert {step.worker for step in run.plan.steps} == {"w0", "w1"}
+    stored = [run.plan.names[s.task] for s in run.trace.spans if s.phase is Phase.STORE]
+    assert set(stored) <= {"one_more-3", "one_more-7"}
+    assert len(stored) in (1, 2)
+
+
+@task
+def _sum(left: Any, right: Any) -> float:
+    return float(left[0] + right[0])
+
+
 def test_no_other_holder_of_a_value_sees_what_its_reader_changes() -> None:
     """The first task keeps a reference to its result; the reader writes into what it gets."""
 
@@ -176,13 +208,14 @@ def test_no_other_holder_of_a_value_sees_what_its_reader_changes() -> None:
     assert commits == [0]  # kept, though pickled
 
 
+@floating_or_pinned
 def test_a_crash_in_a_chain_repeats_what_was_kept_and_charges_the_one_that_died(
-    tmp_path: Path,
+    tmp_path: Path, planner: Planner
 ) -> None:
     node = dying_once(chain(10, tmp_path), str(tmp_path))
     for _ in range(5):
         node = counting(node, str(tmp_path))
-    run = dagnb.run(node, workers=Processes(n=2))
+    run = dagnb.run(node, workers=Processes(n=2), planner=planner)
 
     assert run.result(LIMIT_S) == 15
     assert [(error.task, error.attempt) for error in run.errors] == [("dying_once-0", 1)]

@@ -90,7 +90,7 @@ def python(code: str) -> str:
 
 
 def test_a_planner_that_obeys_passes(tmp_path: Path) -> None:
-    assert "55 passed" in suite(tmp_path, PLANNER.format(cut=""))
+    assert "56 passed" in suite(tmp_path, PLANNER.format(cut=""))
 
 
 def test_a_planner_that_forgets_a_task_is_told_which_law_it_breaks(tmp_path: Path) -> None:
@@ -101,6 +101,18 @@ def test_a_planner_that_forgets_a_task_is_told_which_law_it_breaks(tmp_path: Pat
         in printed
     )
     assert "InvalidPlanError" in printed
+
+
+def test_a_planner_whose_readers_overtake_other_steps_is_told_so(tmp_path: Path) -> None:
+    asking = PLANNER.format(cut="").replace("Plan, Step", "Plan, Step, Way")
+    asking = asking.replace("upstream=", "worker='w', priority=i, upstream=")
+    every = "{(u, i): Way.LOCAL for i, step in enumerate(steps) for u in step.upstream}"
+    asking = asking.replace("planner=self.name)", f"planner=self.name, ways={every})")
+
+    printed = suite(tmp_path, asking.replace("examples = 3", "examples = 30"), "-k", "overtakes")
+
+    law = "test_no_reader_of_a_kept_value_overtakes_a_step_of_its_worker"
+    assert f"FAILED test_mine.py::TestMine::{law}" in printed
 
 
 def test_a_store_is_held_against_its_laws_without_more_settings(tmp_path: Path) -> None:

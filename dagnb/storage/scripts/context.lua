@@ -28,6 +28,9 @@ local LIBRARY = 'dagnb'
 local EVENTS_KEPT = '20000'
 local INLINE_INPUTS = 64
 local INLINE_BYTES = 65536
+-- Bytes of a value that stands with its address, at most. A task reads the addresses of all its
+-- inputs in one step, thousands of them, so only values as short as an address do.
+local TINY = 128
 -- Arguments of one command. Lua unpacks about 8,000 at most. A multiple of 4, so that pairs and
 -- fours stay whole.
 local ARGS = 1000

@@ -2,27 +2,32 @@
 
 ---- replies ---------------------------------------------------------------------------------------
 
--- Add the bytes of small inputs, up to INLINE_BYTES in all. inputs, flat: task, address, false.
-local function add_blobs(c, inputs)
-  local n_bytes = 0
-  for i = 1, #inputs, 3 do
-    local hash, token, n_chunks = match(inputs[i + 1], '^(.)([^:]*):%d+:(%d+)$')
-    local blob = n_chunks == '0' and call('HGET', c.p .. hash, id(inputs[i]) .. ':' .. token)
-    n_bytes = n_bytes + (blob and #blob or 0)
-    inputs[i + 2] = n_bytes <= INLINE_BYTES and blob
+-- Returns letter and address of a result, and its bytes if they are small.
+local function small_input(c, task, result)
+  local letter, address, token, n_chunks, blob = parts_of(result)
+  if not blob and n_chunks == '0' then
+    blob = call('HGET', c.p .. letter, id(task) .. ':' .. token)
   end
+  return letter .. address, blob
 end
 
+-- Returns a flat list: task, letter and address, bytes or false. The bytes are those of small
+-- inputs, up to INLINE_BYTES in all, unless there are many inputs.
 local function inputs_of(c, upstream)
-  local inputs, results = {}, fetch_fields(c.p .. 'r', ids(upstream))
+  local inputs, n_bytes, is_short = {}, 0, #upstream <= INLINE_INPUTS
+  local results = results_of(c, upstream)
   for i = 1, #upstream do
-    if results[i] then
+    local place, blob = results[i], false
+    if place then
+      if is_short then
+        place, blob = small_input(c, upstream[i], place)
+        n_bytes = n_bytes + (blob and #blob or 0)
+      else
+        place = match(place, '^[^\n]*')
+      end
       local n = #inputs
-      inputs[n + 1], inputs[n + 2], inputs[n + 3] = upstream[i], results[i], false
+      inputs[n + 1], inputs[n + 2], inputs[n + 3] = upstream[i], place, n_bytes <= INLINE_BYTES and blob
     end
-  end
-  if #upstream <= INLINE_INPUTS then
-    add_blobs(c, inputs)
   end
   return inputs
 end

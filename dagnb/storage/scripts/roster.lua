@@ -203,6 +203,17 @@ local function fair_share(c, queue)
   return math.max(1, math.floor(n_ready / (state.i + state.a)))
 end
 
+-- Whether a pinned worker has a ready task that is more urgent than this priority. False in a pool,
+-- where another member takes such a task.
+local function goes_before(c, held, priority)
+  if is_pool(held.name) then
+    return false
+  end
+  flush_pushes(c, held.queue)
+  local first = call('ZRANGE', c.p .. 'q:' .. held.queue, '0', '0', 'WITHSCORES')
+  return first[2] and tonumber(first[2]) < priority
+end
+
 local function take(c, held, want)
   if want > 1 then
     want = math.min(want, fair_share(c, held.queue))

@@ -105,6 +105,18 @@ local function put(c, args, over)
   return 1
 end
 
+-- task, token: delete a small value; the address of a result stays.
+local function drop_value(keys, args)
+  local p, task, token = keys[1], args[4], args[5]
+  call('HDEL', p .. 'v', task .. ':' .. token)
+  call('HDEL', p .. 'z', task .. ':' .. token)
+  local known, behind = match(call('HGET', p .. 'v', task) or '', '^([^\n]*)\n()')
+  if behind and match(known, '^[^:]*') == token then
+    call('HSET', p .. 'v', task, known)
+  end
+  return 1
+end
+
 -- spans: those that belong to no commit.
 local function record(c, args, over)
   if not over then

@@ -183,13 +183,24 @@ local function ready_children(c, edges)
   push_made_ready(c, n_made)
 end
 
-local function keep_blob(c, result, hash)
-  if result.blob then
-    call('HSET', c.p .. hash, id(result.task) .. ':' .. result.token, result.blob)
+-- Write a result, and its bytes if they came along. hash: `z` for a sink, `v` for others.
+local function write_result(c, result, hash)
+  local position, blob = id(result.task), result.blob
+  if hash == 'v' and blob and #blob <= TINY then
+    call('HSET', c.p .. 'v', position, result.address .. '\n' .. blob)
+    return
+  end
+  if blob then
+    call('HSET', c.p .. hash, position .. ':' .. result.token, blob)
   elseif result.n_chunks ~= '0' then
     local name = hash == 'z' and 'bigz' or 'big'
-    call('SADD', c.p .. name, id(result.task) .. ':' .. result.token .. ':' .. result.n_chunks)
+    call('SADD', c.p .. name, position .. ':' .. result.token .. ':' .. result.n_chunks)
     expire(c, name)
+  end
+  if hash == 'v' then
+    call('HSET', c.p .. 'v', position, result.address)
+  else
+    call('HSET', c.p .. 'r', position, hash .. result.address)
   end
 end
 
@@ -221,7 +232,7 @@ local function start_unqueued(c, task, worker)
 end
 
 -- Whether no other instance will ask for a result that this one keeps: it has or had the reader, or
--- takes it now, if the reader waits for nothing else.
+-- takes it now, if the reader waits for nothing else and comes next in the order of a pinned worker.
 local function has_reader(c, instance, packed, at, together)
   if not together then
     return false
@@ -233,7 +244,7 @@ local function has_reader(c, instance, packed, at, together)
     return true
   end
   return edges[4] == 1 and state == WAITING and held and tonumber(held.queue) == edges[5]
-    and not was_charged(c, reader)
+    and not was_charged(c, reader) and not goes_before(c, held, edges[6])
 end
 
 -- Take the reader of a result that is kept, if the instance does not have it yet.
@@ -263,12 +274,9 @@ local function commit(c, instance, result)
   if not is_here then
     return false
   end
-  if not is_kept then
-    keep_blob(c, result, hash)
-  end
+  write_result(c, result, hash)
   local worker = leave_state(c, instance, task, state, queue)
   set_state(c, task, DONE)
-  call('HSET', c.p .. 'r', id(task), hash .. result.address)
   event(c, 'done', task, worker)
   local edges = edges_of(packed, at)
   if is_kept then
@@ -328,21 +336,22 @@ local function ready_or_skip(c, task)
   end
 end
 
--- Whether a task has no readable result: not done, or the bytes are gone.
--- The hash `r` holds addresses (token:n_bytes:n_chunks, no colon in a token) behind a letter: the
--- hash that holds a small value, `z` for sinks.
+-- Whether a task has no readable result: not done, or the bytes are gone. A server that evicts may
+-- drop the address with them.
 local function is_gone(c, task)
-  if state_of(c, task) ~= DONE then
+  local result = state_of(c, task) == DONE and result_of(c, task)
+  if not result then
     return true
   end
-  local hash, token, n_chunks = match(call('HGET', c.p .. 'r', id(task)), '^(.)([^:]*):%d+:(%d+)$')
-  return not has_blob(c, task, hash, token, n_chunks)
+  local hash, _, token, n_chunks, blob = parts_of(result)
+  return not (blob or has_blob(c, task, hash, token, n_chunks))
 end
 
 -- Make one task wait again; those of its inputs that are gone, too, go on the stack.
 local function uncomplete_one(c, task, stack)
   local packed, at, _, _, sink, _, upstream = record_of(c, task)
   set_state(c, task, WAITING)
+  call('HDEL', c.p .. 'v', id(task))
   call('HDEL', c.p .. 'r', id(task))
   count_settled(c, 1, sink)
   mark(c, edges_of(packed, at), '0')

@@ -110,6 +110,40 @@ local function chunk_keys(c, task, token, n_chunks, list)
   return list
 end
 
+-- A result is a letter, `z` for sinks and `v` for all others, and an address: token:n_bytes:n_chunks,
+-- no colon in a token. The hash `r` holds it for sinks; it stays when the run is over. The hash `v`
+-- has those of all others, without their letter; up to TINY bytes of a value follow behind a newline.
+-- Other small values are in the hash of that letter by position and token. (A run of a version before
+-- has all results in `r`, and no bytes behind them.)
+local function result_of(c, task)
+  local result = call('HGET', c.p .. 'v', id(task))
+  return result and 'v' .. result or call('HGET', c.p .. 'r', id(task))
+end
+
+-- The results of several tasks, false for those without one. Of a batch, this step knows that most
+-- inputs are not done yet: `r` need not be asked for them.
+local function results_of(c, tasks)
+  local names, others, places = ids(tasks), {}, {}
+  local results = fetch_fields(c.p .. 'v', names)
+  for i = 1, #names do
+    if results[i] then
+      results[i] = 'v' .. results[i]
+    elseif (c.states[tasks[i]] or DONE) == DONE then
+      others[#others + 1], places[#places + 1] = names[i], i
+    end
+  end
+  for n, result in ipairs(fetch_fields(c.p .. 'r', others)) do
+    results[places[n]] = result
+  end
+  return results
+end
+
+-- Returns letter, address, token, number of chunks, and the bytes, false where they do not follow.
+local function parts_of(result)
+  local letter, address, token, n_chunks, behind = match(result, '^(.)(([^:]*):%d+:(%d+))()')
+  return letter, address, token, n_chunks, behind <= #result and sub(result, behind + 1)
+end
+
 local function has_blob(c, task, hash, token, n_chunks)
   if n_chunks == '0' then
     return call('HEXISTS', c.p .. hash, id(task) .. ':' .. token) == 1
@@ -120,8 +154,8 @@ end
 -- Delete the bytes of an attempt whose commit came second or too late. A repeated commit is not
 -- another attempt: its address is that of the result.
 local function discard(c, task, address, token, n_chunks)
-  local result = call('HGET', c.p .. 'r', id(task))
-  if result and sub(result, 2) == address then
+  local result = result_of(c, task)
+  if result and select(2, parts_of(result)) == address then
     return
   end
   if n_chunks == '0' then

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from dagnb_planners.flexible import Flexible
+from dagnb_planners.heft import Heft
 from dagnb_planners.one_pass import OnePass
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from dagnb.graph.dag import Dag
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
 from dagnb.planning.bounds import Bound, certificate, earliest, gap, lower_bound
+from dagnb.planning.kept import with_kept_results
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Costs, LinearCost, Planner, Pool, Problem, StartCost
 from dagnb.simulation.simulate import outcome
@@ -125,13 +127,15 @@ def as_decorated(plan: Plan) -> Plan:
 def test_no_simulated_run_is_shorter_than_the_bound_whatever_the_plan(data: st.DataObject) -> None:
     problem = data.draw(problems())
     plan = as_decorated(data.draw(strategies.plans(problem.dag, copies=True)))
+    if data.draw(st.booleans()):
+        plan = with_kept_results(plan)
 
     bound = lower_bound(problem.dag, problem.costs, problem.pool)
 
     assert outcome(plan, problem.costs, problem.pool).makespan_s >= bound.seconds * (1 - 1e-9)
 
 
-@pytest.mark.parametrize("planner", [Flexible(), OnePass()], ids=repr)
+@pytest.mark.parametrize("planner", [Flexible(), OnePass(), Heft(n_workers=2)], ids=repr)
 @given(problem=problems())
 @settings(max_examples=30)
 def test_no_simulated_run_of_a_planner_is_shorter_than_the_bound(
@@ -172,13 +176,14 @@ def test_a_chain_on_one_worker_reaches_its_bound(eager: bool) -> None:
     assert bound.reason == "the longest way through the DAG, transfers included, to 't3'"
 
 
-def test_a_chain_whose_values_are_kept_reaches_its_bound() -> None:
+@pytest.mark.parametrize("planner", [Flexible(), Heft(n_workers=1)], ids=repr)
+def test_a_chain_whose_values_are_kept_reaches_its_bound(planner: Planner) -> None:
     """t0 -> t1 -> t2 -> t3: only the last value is stored, and none is fetched"""
     dag, pool, prices = graphs.chain(4), Pool(cap=4), priced(default_run_s=0.2)
 
     bound = lower_bound(dag, prices, pool)
 
-    plan = Flexible().plan(Problem(dag=dag, costs=prices, pool=pool))
+    plan = planner.plan(Problem(dag=dag, costs=prices, pool=pool))
     assert bound.seconds == pytest.approx(3.0 + 4 * 0.2 + 1.25 + 3 * 0.02 + 0.01)
     assert outcome(plan, prices, pool).makespan_s == pytest.approx(bound.seconds)
 

@@ -57,8 +57,8 @@ def record(made: Program, position: int) -> Record:
 
 
 def body(made: Program, position: int) -> Body:
-    found = record(made, position)
-    return Body.open(found.body, SIGNER, "01RUN", position, found.upstream)
+    found, calls = record(made, position), header(made).calls
+    return Body.open(found.body, SIGNER, "01RUN", position, found.upstream, calls)
 
 
 def header(made: Program) -> Header:
@@ -85,7 +85,7 @@ def test_a_header_reads_back() -> None:
     line = FunctionLine(
         name="f", content="ab", identity="cd", timeout_s=None, backoff_s=0.5, pure=False
     )
-    full = Header(functions=(line, line), archive="ef", cells="gh", modules="ij")
+    full = Header(functions=(line, line), archive="ef", cells="gh", modules="ij", calls=(b"kl",))
 
     assert Header.unpack(full.pack()) == full
     assert Header.unpack(Header(functions=()).pack()) == Header(functions=())
@@ -302,12 +302,52 @@ def test_two_functions_of_one_name_are_both_there() -> None:
     assert [body(made, i).ordinal for i in range(2)] == [0, 1]
 
 
+def has_own_call(made: Program, position: int) -> bool:
+    """Whether the argument bytes are in the record."""
+    return body(made, position).call in record(made, position).body
+
+
+def test_argument_bytes_of_several_calls_are_in_the_header_and_all_calls_read_them() -> None:
+    """same-0 -> same-1, same-2, same-3 -> collect-0; same-4 has other arguments"""
+    first = same(0)
+    made = built(collect([*(same(first) for _ in range(3)), same(4)]))
+
+    assert header(made).calls == (body(made, 1).call,)
+    assert [has_own_call(made, i) for i in range(6)] == [True, True, False, False, True, True]
+    for i in range(1, 4):
+        assert body(made, i).arguments(["read"], {}) == (("read",), {})
+
+
+def test_the_header_takes_no_more_argument_bytes_than_it_has_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(program, "HEADER_CALL_BYTES", 1_000)
+    texts = ["a" * 400, "b" * 400, "c" * 400]
+
+    made = built(collect([same(text) for text in texts * 3]))
+
+    assert len(header(made).calls) == 2
+    assert sum(map(len, header(made).calls)) <= 1_000
+    for i in range(9):
+        assert body(made, i).arguments([], made.contents) == ((texts[i % 3],), {})
+
+
+def test_a_call_without_arguments_stays_in_its_record() -> None:
+    made = built(collect([same(), same()]))
+
+    assert [body(made, i).call for i in range(2)] == [b"", b""]
+    assert header(made).calls == ()
+
+
 @pytest.mark.parametrize("shape", [chain, spread], ids=["chain", "fan-out and fan-in"])
 def test_a_task_weighs_at_most_150_bytes_beyond_its_arguments(
     shape: Callable[[int], Node[Any]], summary: list[str]
 ) -> None:
     made = built(shape(1_000))
-    arguments = sum(len(body(made, i).call) for i in range(1_000))
+    arguments = 0
+    for i in range(1_000):
+        call = body(made, i).call
+        arguments += len(call) if call in record(made, i).body else 0
 
     n_bytes = (made.n_bytes - arguments) / 1_000
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dagnb.errors import ProtocolError
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
+from dagnb.planning.kept import with_kept_results
 from dagnb.planning.plan import LONG_S, Plan, Step
 from dagnb.planning.planner import Costs, LinearCost, Pool, StartCost
 from dagnb.protocol.messages import RunState
@@ -120,6 +121,32 @@ def test_a_chain_takes_the_sum_of_its_parts() -> None:
 
     assert runs(trace) == {"t0": (0.0, 1.0), "t1": (1.0, 3.0), "t2": (3.0, 7.0)}
     assert trace.makespan_s == 7.0
+
+
+@pytest.mark.parametrize(
+    ("gate_s", "order", "n_stored"), [(0.2, "u x r", 1), (0.8, "u r x", 0)], ids=["late", "later"]
+)
+def test_a_pinned_worker_keeps_a_value_unless_a_more_urgent_task_is_ready_by_then(
+    gate_s: float, order: str, n_stored: int
+) -> None:
+    """g (on v) -> x, u (0.5 s) -> r; on w x goes before u, and u before r"""
+    dag = graphs.drawn("g x", "u r")
+    names = [call.name for call in dag.calls]
+    steps = []
+    for task, call in enumerate(dag.calls):
+        worker, priority = "v" if call.name == "g" else "w", "gxur".index(call.name)
+        step = Step(task=task, upstream=call.upstream, worker=worker, priority=priority)
+        steps.append(step)
+    plan = with_kept_results(Plan(dag=dag, steps=tuple(steps), planner="pinned"))
+    run_s = {names.index("g"): gate_s, names.index("u"): 0.5}
+    costs = Costs(run_s=run_s, default_run_s=0.1, default_output_bytes=50_000, **FREE)
+
+    trace = simulate(plan, costs, Pool(cap=2))
+
+    on_w = [s for s in trace.spans if s.worker == "w" and s.phase is Phase.RUN]
+    stored = [s.task for s in trace.spans if s.phase is Phase.STORE]
+    assert " ".join(names[s.task] for s in sorted(on_w, key=lambda s: s.begin_s)) == order
+    assert stored.count(names.index("u")) == n_stored
 
 
 def test_a_fan_out_runs_in_parallel_as_far_as_there_are_workers() -> None:

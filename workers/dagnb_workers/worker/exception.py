@@ -361,7 +361,8 @@ class FailureReporter:
 
     def task_name(self, offer: Offer, record: Record) -> str:
         """Returns the name of the task for people: its function and a number."""
-        body = Body.open(record.body, self._signer, self._run, offer.task, record.upstream)
+        calls = self._library.calls
+        body = Body.open(record.body, self._signer, self._run, offer.task, record.upstream, calls)
         return f"{self._library.lines[body.function].name}-{body.ordinal}"
 
 

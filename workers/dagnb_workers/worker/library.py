@@ -114,6 +114,12 @@ class Library:
         assert self._header is not None
         return self._header.functions
 
+    @property
+    def calls(self) -> tuple[bytes, ...]:
+        """The argument bytes that calls of the program share, once it is open."""
+        assert self._header is not None
+        return self._header.calls
+
     async def open(self) -> int:
         """Read the header; make the user's modules importable and cells readable.
 

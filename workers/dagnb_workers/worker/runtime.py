@@ -247,7 +247,12 @@ class Runtime:
 
         try:
             inputs.body = Body.open(
-                record.body, self._signer, self._run, offer.task, record.upstream
+                record.body,
+                self._signer,
+                self._run,
+                offer.task,
+                record.upstream,
+                self._library.calls,
             )
             inputs.line, self._body = self._library.lines[inputs.body.function], inputs.body
             with self._recorder.span(self._worker, offer, Phase.PROGRAM) as span:
