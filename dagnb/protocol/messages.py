@@ -18,7 +18,7 @@ from dagnb.protocol.states import RunState as RunState  # noqa: PLC0414  # re-ex
 from dagnb.protocol.states import Status as Status  # noqa: PLC0414  # re-exported
 from dagnb.protocol.states import TaskState as TaskState  # noqa: PLC0414  # re-exported
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 
 HELD = -1
 """In `Death.task`: every task that the instance was running.

@@ -33,6 +33,8 @@ from dagnb_workers.launchers.docker.container import ENGINE_ERRORS, Container
 from dagnb_workers.launchers.docker.fleet import Fleet
 from dagnb_workers.launchers.docker.run_driver import DriverSettings
 
+_log = logging.getLogger(__name__)
+
 _LINE_BYTES = 64 * 1024 * 1024
 
 
@@ -45,13 +47,20 @@ class Host:
     async def serve(self, reader: asyncio.StreamReader) -> None:
         """Serve until the agent is gone or asks to leave; then end this process."""
         self._fleet = Fleet(self._directory, self._mark)
-        # First, because containers of an earlier host count against the limits.
+        # Before containers are adopted: their workers may wait for this broker.
+        try:
+            self._fleet.broker.listen()
+            self._fleet.start_task(self._fleet.broker.serve())
+        except OSError as error:
+            _log.warning("containers have no shared memory: %s", error)
+        # Before runs, because containers of an earlier host count against the limits.
         await self._fleet.containers.adopt()
         self._fleet.start_task(self._fleet.housekeeping())
         while line := await reader.readline():
             request = json.loads(line)
             if "leave" in request:
                 await self._fleet.containers.leave()
+                self._fleet.broker.close()
                 break
             self._handle_request(request)
         os._exit(0)  # a normal exit would wait for threads that wait for the engine
