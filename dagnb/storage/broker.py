@@ -87,6 +87,7 @@ REFUSED = -1
 """The answer to a request that is not allowed, now or at all."""
 
 _ANSWER = struct.Struct("<i")
+_FD = struct.Struct("@i")  # as the kernel writes a descriptor
 _RETRY_S = 0.05
 
 # Threads that take pages, which lasts 0.2 ms for each MiB; the event loop goes on meanwhile.
@@ -204,9 +205,16 @@ class BrokeredFiles:
             connection.connect(self._socket)
             connection.sendall(request)
             # CLOEXEC at once: another thread of the task may start a program at any moment.
-            flags = socket.MSG_CMSG_CLOEXEC
-            answer, fds, _, _ = socket.recv_fds(connection, _ANSWER.size, 1, flags)
-            return answer, fds
+            # `recv_fds` takes flags too, but some versions of Python ignore them.
+            answer, control, _, _ = connection.recvmsg(
+                _ANSWER.size, socket.CMSG_LEN(_FD.size), socket.MSG_CMSG_CLOEXEC
+            )
+        fds: list[int] = []
+        for level, kind, data in control:
+            is_whole = len(data) == _FD.size  # else this process may open no more files
+            if is_whole and (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                fds += _FD.unpack(data)
+        return answer, fds
 
 
 # ---- the broker ----
