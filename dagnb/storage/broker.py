@@ -32,8 +32,9 @@ Requests of containers are not trusted:
     how often    REQUEST_S to send a request, N_AT_ONCE requests of one container at a time, and
                  N_CONNECTIONS that have sent nothing; then the longest silent one is closed.
 
-A container that has made a file can write past its end later. Such pages count against the memory
-of that container, and are freed with the run.
+The descriptor with which a container has made a file can do more: cut it, or write past its end.
+Such pages count against the memory of that container, and are freed with the run. Its own run is
+all that it can spoil so, as it can in the store: containers keep accidents in.
 
 A broker that is away. A value goes to the store instead. A value that is in a segment cannot be
 read without the broker: the next one listens at the same place within seconds, and a worker waits
@@ -262,7 +263,7 @@ class Broker:
     def __init__(self, path: Path, files_for: FilesFor) -> None:
         """Begin; `listen` makes the socket. path: of the socket, in a folder that is there."""
         self._path, self._files_for = path, files_for
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener: socket.socket | None = None
         self._threads = ThreadPoolExecutor(_N_THREADS, thread_name_prefix="dagnb-broker")
         # Connections that have not sent their request yet, the oldest first; and all of them.
         self._silent: dict[asyncio.Task[None], None] = {}
@@ -277,18 +278,20 @@ class Broker:
     def listen(self) -> None:
         """Listen at the path, also when an earlier broker that was killed has left its socket.
 
-        Raises OSError.
+        Raises OSError, also where there are no sockets of packets, as on macOS.
         """
-        self._path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listener.setblocking(False)
+        self._path.unlink(missing_ok=True)
         self._listener.bind(str(self._path))
         # Containers have other users. A private directory around the folder keeps all else out.
         self._path.chmod(0o777)
         self._listener.listen(N_CONNECTIONS)
 
     async def serve(self) -> None:
-        """Answer until this is cancelled."""
+        """Answer until this is cancelled; after `listen`."""
         loop = asyncio.get_running_loop()
+        assert self._listener is not None
         while True:
             try:
                 connection, _ = await loop.sock_accept(self._listener)
@@ -309,8 +312,9 @@ class Broker:
 
     def close(self) -> None:
         """Stop to listen. What was asked for before may still be answered."""
-        self._listener.close()
-        self._path.unlink(missing_ok=True)
+        if self._listener is not None:
+            self._listener.close()
+            self._path.unlink(missing_ok=True)
         self._threads.shutdown(wait=False)
 
     def _on_done(self, task: asyncio.Task[None]) -> None:

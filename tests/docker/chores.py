@@ -148,6 +148,19 @@ def overwritten(value: Block) -> int:
     return len(value.data)
 
 
+def written_beyond(n_bytes: int) -> None:
+    """Ask for a page, and write more to its file."""
+    import gc
+    import os
+
+    from dagnb.storage.broker import BrokeredFiles
+
+    (own,) = [item for item in gc.get_objects() if isinstance(item, BrokeredFiles)]
+    fd = own.create(f"7-{os.urandom(4).hex()}", 4096, is_copy=False)
+    for begin in range(0, n_bytes, 1 << 20):
+        os.pwrite(fd, bytes(1 << 20), begin)
+
+
 def prying(run: str, names: list[str], n_bytes: int) -> tuple[list[int], list[str]]:
     """Ask for files of this run and of another one by its own secret and by others.
 

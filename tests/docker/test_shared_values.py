@@ -34,6 +34,7 @@ from tests.docker.chores import (
     overwritten,
     prying,
     summed,
+    written_beyond,
 )
 from tests.docker.made_containers import LIMIT_S, SOON_S, Containers, failed_with, kill
 from tests.services.large_values import folder_of, n_events, values_of
@@ -135,6 +136,15 @@ def test_values_that_were_made_do_not_count_against_the_memory_of_a_container(
     gate.open()
     assert (run.result(LIMIT_S), run.errors) == ([1] * 10, [])
     gate.close()
+
+
+def test_memory_that_a_task_takes_beyond_its_file_counts_against_its_container(
+    yard: Containers,
+) -> None:
+    run = dagnb.run(Task(written_beyond)(LARGE), workers=yard.docker(cap=1))
+
+    assert "out of memory, its container may use 160 MB" in failed_with(run)
+    nothing_is_left(run)
 
 
 def test_without_shared_memory_the_values_go_through_the_store(yard: Containers) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from dagnb.failure import reason_of
 from dagnb.protocol.invocation import Invocation
 from dagnb.storage.broker import Broker, Request, RunFiles
-from dagnb.storage.embedded import make_socket_folder
+from dagnb.storage.embedded import make_socket_folder, socket_folder
 from dagnb.storage.open import without_secrets
 from dagnb_workers.hosting.run_locks import RunRecord
 from dagnb_workers.launchers.docker.allocation import (
@@ -56,7 +56,7 @@ class Fleet:
     def __init__(self, directory: Path, mark: str) -> None:
         self._directory = directory
         # Each host has a socket of its own; one that is restarted has the same.
-        self.broker = Broker(make_socket_folder(directory) / mark, self._files_for)
+        self.broker = Broker(socket_folder(directory) / mark, self._files_for)
         self.containers = Containers(directory, mark, self._on_message)
         self._drivers: dict[str, RunDriver] = {}
         self._limits = Limits(cap=1, memory_mb=0)
@@ -75,6 +75,16 @@ class Fleet:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a task of the fleet failed", exc_info=error)
+
+    def share_memory(self) -> None:
+        """Begin to give the files of segments to containers."""
+        try:
+            make_socket_folder(self._directory)
+            self.broker.listen()
+        except OSError as error:
+            _log.warning("large values of containers go through the store: %s", error)
+        else:
+            self.start_task(self.broker.serve())
 
     # ---- runs ------------------------------------------------------------------------------------
 

@@ -33,8 +33,6 @@ from dagnb_workers.launchers.docker.container import ENGINE_ERRORS, Container
 from dagnb_workers.launchers.docker.fleet import Fleet
 from dagnb_workers.launchers.docker.run_driver import DriverSettings
 
-_log = logging.getLogger(__name__)
-
 _LINE_BYTES = 64 * 1024 * 1024
 
 
@@ -48,11 +46,7 @@ class Host:
         """Serve until the agent is gone or asks to leave; then end this process."""
         self._fleet = Fleet(self._directory, self._mark)
         # Before containers are adopted: their workers may wait for this broker.
-        try:
-            self._fleet.broker.listen()
-            self._fleet.start_task(self._fleet.broker.serve())
-        except OSError as error:
-            _log.warning("containers have no shared memory: %s", error)
+        self._fleet.share_memory()
         # Before runs, because containers of an earlier host count against the limits.
         await self._fleet.containers.adopt()
         self._fleet.start_task(self._fleet.housekeeping())
