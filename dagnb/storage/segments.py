@@ -5,15 +5,19 @@ the worker that makes a value writes it to a file in /dev/shm, its *segment*, an
 pointer of 68 bytes in the place of the value. So nothing of the protocol knows of segments.
 
     /dev/shm/dagnb-UID-HASH/    0700, owner checked; HASH is of the runtime directory of the agent
-        RUN/                    0700, made by the client, or by the supervisor before it forks
+        RUN/                    0700, made by the client, by the supervisor before it forks, or by
+                                the fleet
             room                bytes that the run may take, and bytes that it took
             TASK-TOKEN          a segment: header, pickle, buffers aligned to 64 bytes
             arrays              a segment: arrays that the client gave to tasks, each on pages of
                                 its own
-            launching           there until the supervisor has taken over from the client
+            launching           there until supervisor or fleet have taken over from the client
 
     writes      a worker, once, with the room reserved first. Without room, or without /dev/shm as
                 on macOS, the value goes to the store.
+    containers  get the descriptor of one file at a time from a broker, and no directory: see
+                broker.py. There, pages that a task changes count against its container, and pages
+                that it reads do not.
     reads       workers of the same run, by a private mapping (copy-on-write): arrays are writable,
                 and a page is copied when its reader first writes to it. Other readers, and the
                 segment, never see a change. A worker uses a mapping again, so that the pages are
@@ -21,20 +25,19 @@ pointer of 68 bytes in the place of the value. So nothing of the protocol knows 
                 shows that none of its pages was written to.
     arrays      large arrays in arguments are written by the client before it launches the run, and
                 their places go with the invocation. Those that find no room go to the store, and
-                only those. They cannot be computed again, so supervisor and workers hold the file
-                open: they keep it when another process removes it, as systemd does when the user
-                has logged out (RemoveIPC in logind.conf).
-    removes     the supervisor when the run is over; after a kill the agent, which removes the
-                segments of every run without a record. A file that is removed stays readable for
-                those that have mapped it.
+                only those. They cannot be computed again, so supervisor, fleet and workers hold the
+                file open: they keep it when another process removes it, as systemd does when the
+                user has logged out (RemoveIPC in logind.conf).
+    removes     the supervisor, or the fleet, when the run is over; after a kill the agent, which
+                removes the segments of every run without a record. A file that is removed stays
+                readable for those that have mapped it.
 
     results     the value of a sink lies in a segment and in the store: it is read after the run,
                 and perhaps from elsewhere, or later, when its segment and even the agent are gone.
                 A client on this machine that reads it before the supervisor removes it maps the
                 segment, and neither downloads nor verifies nor copies it.
 
-Other values have the segment alone: only workers of one supervisor read them, and these share the
-mount.
+Other values have the segment alone: only workers of one host read them, which all reach it.
 
 Which file is meant. The pointer is signed with run, task and token, and names size, inode and time
 of modification of the file. A file that differs in one of them, or is gone, counts as a lost value,
