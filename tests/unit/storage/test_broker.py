@@ -45,7 +45,7 @@ class Owner:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.runs: dict[str, Any] = {}  # files, by run
-        self.lent = {"place"}
+        self.lent = {"place", "neighbour"}
 
     def files_for(self, request: Request) -> Any:
         is_allowed = request.place in self.lent and request.is_signed(KEY)
@@ -74,7 +74,7 @@ class Owner:
 
 @pytest.fixture
 def owner(directory: str, tmp_path: Path) -> Iterator[Owner]:
-    """The owner, with one run, RUN, that a container works for, 'place'."""
+    """The owner, with one run, RUN, that two containers work for, 'place' and 'neighbour'."""
     made = Owner(tmp_path / "broker")
     made.runs["RUN"] = RunFiles(directory)
     made.start()
@@ -217,11 +217,20 @@ def test_workers_without_a_broker_use_the_directory_or_nothing(directory: str) -
         {"run": "OTHER"},
         {"broker_key": secret_of("another key", "place")},
         {"broker_key": secret_of(KEY, "elsewhere")},
+        {"place": "neighbour"},
         {"broker_key": KEY},
         {"broker_key": "é"},
         {"place": "elsewhere", "broker_key": secret_of(KEY, "elsewhere")},
     ],
-    ids=["run", "key", "another's secret", "the key itself", "no ascii", "not lent"],
+    ids=[
+        "run",
+        "key",
+        "another's secret",
+        "another's name",
+        "the key itself",
+        "no ascii",
+        "not lent",
+    ],
 )
 def test_a_container_reaches_the_runs_that_it_is_lent_to_and_no_others(
     owner: Owner, files: BrokeredFiles, away_at_once: None, wrong: dict[str, str]
@@ -288,6 +297,7 @@ def request(**fields: Any) -> bytes:
         request(is_copy=1),
         request(run=["RUN"]),
         request(place=None),
+        request(secret="é"),
         request(more="fields"),
         request(name="0-t" + " " * 1000),
         request() + b" " * 1000,
