@@ -172,7 +172,9 @@ async def _start(
     store, address = await session.store_for(chosen, launcher)
     key = session.key_for(store)
     run_id = new_run_id()
-    arrays = launcher.shared_arrays(run_id) if isinstance(launcher, SharingMemory) else None
+    arrays = None
+    if isinstance(launcher, SharingMemory):
+        arrays = launcher.shared_arrays(run_id, address.url)
 
     try:
         with _nothing_collected():

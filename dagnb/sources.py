@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import linecache
 import os
 import sys
@@ -161,11 +162,18 @@ def _is_library(file: str, installed: tuple[str, ...]) -> bool:
 
 def installed_folders() -> tuple[str, ...]:
     """Returns the folders of installed modules, with a separator at the end."""
-    paths = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
-    paths |= {sys.prefix + os.sep + "lib", sys.base_prefix + os.sep + "lib"}
+    folders = set(_folders_of_python(sys.prefix, sys.base_prefix))
     for folder in map(str, sys.path):  # of the user, of Debian, of an environment below this one
         if folder.endswith(("site-packages", "dist-packages")):
-            paths.add(folder)
+            folders.add(real_path(folder) + os.sep)
+    return tuple(folders)
+
+
+@functools.lru_cache(maxsize=1)  # an archive asks for each loaded module, and sysconfig is slow
+def _folders_of_python(prefix: str, base_prefix: str) -> tuple[str, ...]:
+    """Returns the folders of the interpreter and its environment, with a separator at the end."""
+    paths = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
+    paths |= {prefix + os.sep + "lib", base_prefix + os.sep + "lib"}
     return tuple(real_path(path) + os.sep for path in paths if path)
 
 

@@ -50,6 +50,8 @@ class Invocation:
       workers do not share the memory of one machine.
     large_bytes: values from this size on go to segments; 0: from the usual size on.
     segments: directory of the run's segments, '' for none; set by the supervisor, for its workers.
+    broker: socket of the one who gives the files of segments, '' for none; see storage/broker.py.
+    broker_key: of the run, for its owner; a container has its own secret instead.
     arrays: packed places of the client's arrays in their segment, by name.
     arrays_fd: descriptor of that segment, which workers inherit from the supervisor, who sets it;
       -1 for none.
@@ -82,6 +84,8 @@ class Invocation:
     segment_bytes: int = 0
     large_bytes: int = 0
     segments: str = ""
+    broker: str = ""
+    broker_key: str = field(default="", repr=False)
     arrays: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     arrays_fd: int = -1
     surroundings: Mapping[str, Any] = field(default_factory=dict, repr=False)

@@ -155,8 +155,11 @@ class SharingMemory(Launcher, Protocol):
     Optional: without it, workers read all arguments from the store.
     """
 
-    def shared_arrays(self, run: str) -> SharedArrays:
-        """Returns a place for arrays of a run that is launched next. Writes nothing yet."""
+    def shared_arrays(self, run: str, store: str) -> SharedArrays:
+        """Returns a place for arrays of a run that is launched next. Writes nothing yet.
+
+        store: URL of the store of the run.
+        """
         ...
 
 

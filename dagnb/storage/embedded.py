@@ -4,7 +4,7 @@ It is private to the user, has no TCP port, and is owned by the user's agent.
 
     <runtime>/             mode 0700
       store.json           URL with password, pid: the next agent adopts the server by it
-      store/redis.sock     the socket, in a folder of its own
+      store/redis.sock     the socket, in a folder that guests see
       redis.log
 
 It listens on a unix socket, asks for a random password, and writes nothing to disk. It runs in a
@@ -59,8 +59,19 @@ class ServerProcess:
 
 
 def socket_folder(directory: Path) -> Path:
-    """Returns the folder in the private directory that holds the server's socket alone."""
+    """Returns the folder in the private directory that holds sockets for guests alone.
+
+    They are those of the server, and of the brokers that give containers shared memory.
+    """
     return directory / "store"
+
+
+def make_socket_folder(directory: Path) -> Path:
+    """Returns the folder of sockets for guests, made when missing."""
+    folder = socket_folder(directory)
+    folder.mkdir(mode=0o755, exist_ok=True)
+    folder.chmod(0o755)  # whatever the umask is
+    return folder
 
 
 def worker_url(url: str, socket: Path) -> str:
@@ -108,9 +119,7 @@ def start_server(directory: Path, program: Path | None = None) -> ServerProcess:
     """
     program = program or find_server()
     password = secrets.token_hex(32)
-    folder = socket_folder(directory)
-    folder.mkdir(mode=0o755, exist_ok=True)
-    folder.chmod(0o755)  # whatever the umask is
+    folder = make_socket_folder(directory)
     child = subprocess.Popen(
         [program, "-"],
         stdin=subprocess.PIPE,
@@ -185,10 +194,10 @@ def stop_server(server: ServerProcess) -> None:
         time.sleep(0.005)
     if server.child is not None:
         server.child.wait(timeout=ANSWER_S)
-    for name in ("store.json", "store/redis.sock", "redis.log"):
+    for name in ("store.json", "redis.log"):
         (server.directory / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        socket_folder(server.directory).rmdir()
+    # Also sockets of brokers that were killed.
+    shutil.rmtree(socket_folder(server.directory), ignore_errors=True)
 
 
 def _settings(directory: Path, password: str) -> str:

@@ -5,15 +5,19 @@ the worker that makes a value writes it to a file in /dev/shm, its *segment*, an
 pointer of 68 bytes in the place of the value. So nothing of the protocol knows of segments.
 
     /dev/shm/dagnb-UID-HASH/    0700, owner checked; HASH is of the runtime directory of the agent
-        RUN/                    0700, made by the client, or by the supervisor before it forks
+        RUN/                    0700, made by the client, by the supervisor before it forks, or by
+                                the fleet
             room                bytes that the run may take, and bytes that it took
             TASK-TOKEN          a segment: header, pickle, buffers aligned to 64 bytes
             arrays              a segment: arrays that the client gave to tasks, each on pages of
                                 its own
-            launching           there until the supervisor has taken over from the client
+            launching           there until supervisor or fleet have taken over from the client
 
     writes      a worker, once, with the room reserved first. Without room, or without /dev/shm as
                 on macOS, the value goes to the store.
+    containers  get the descriptor of one file at a time from a broker, and no directory: see
+                broker.py. There, pages that a task changes count against its container, and pages
+                that it reads do not.
     reads       workers of the same run, by a private mapping (copy-on-write): arrays are writable,
                 and a page is copied when its reader first writes to it. Other readers, and the
                 segment, never see a change. A worker uses a mapping again, so that the pages are
@@ -21,20 +25,19 @@ pointer of 68 bytes in the place of the value. So nothing of the protocol knows 
                 shows that none of its pages was written to.
     arrays      large arrays in arguments are written by the client before it launches the run, and
                 their places go with the invocation. Those that find no room go to the store, and
-                only those. They cannot be computed again, so supervisor and workers hold the file
-                open: they keep it when another process removes it, as systemd does when the user
-                has logged out (RemoveIPC in logind.conf).
-    removes     the supervisor when the run is over; after a kill the agent, which removes the
-                segments of every run without a record. A file that is removed stays readable for
-                those that have mapped it.
+                only those. They cannot be computed again, so supervisor, fleet and workers hold the
+                file open: they keep it when another process removes it, as systemd does when the
+                user has logged out (RemoveIPC in logind.conf).
+    removes     the supervisor, or the fleet, when the run is over; after a kill the agent, which
+                removes the segments of every run without a record. A file that is removed stays
+                readable for those that have mapped it.
 
     results     the value of a sink lies in a segment and in the store: it is read after the run,
                 and perhaps from elsewhere, or later, when its segment and even the agent are gone.
                 A client on this machine that reads it before the supervisor removes it maps the
                 segment, and neither downloads nor verifies nor copies it.
 
-Other values have the segment alone: only workers of one supervisor read them, and these share the
-mount.
+Other values have the segment alone: only workers of one host read them, which all reach it.
 
 Which file is meant. The pointer is signed with run, task and token, and names size, inode and time
 of modification of the file. A file that differs in one of them, or is gone, counts as a lost value,
@@ -48,6 +51,7 @@ names a file in a directory that no other user can write to.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import logging
@@ -60,7 +64,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dagnb.errors import ConfigError, SharedMemoryError, SignatureError
 from dagnb.graph.brief import brief
@@ -93,8 +97,8 @@ LAUNCH_S = 60.0
 # A file that is there from the first segment of a client until a supervisor takes over.
 _LAUNCHING = "launching"
 
-# The segment of the client's arrays.
-_ARRAYS = "arrays"
+ARRAYS = "arrays"
+"""The name of the segment with the client's arrays."""
 
 # Of an array in that segment: where it begins, its bytes; inode and time of modification.
 _PLACE = struct.Struct("<QQQQ")
@@ -171,20 +175,22 @@ class MappedValue:
 class Segments:
     """The segments of one run, as one worker uses them."""
 
-    def __init__(self, directory: str, large_bytes: int = 0, arrays_fd: int = -1) -> None:
-        """Begin. directory: as `make` returned it; '' for a run without segments.
+    def __init__(
+        self, files: SegmentFiles | None, large_bytes: int = 0, arrays_fd: int = -1
+    ) -> None:
+        """Begin. files: of the run; None for a run without segments.
 
         large_bytes: values from this size on go to segments; 0: SEGMENT_BYTES.
         arrays_fd: as `open_arrays` returned it.
         """
-        self._directory = Path(directory) if directory else None
+        self._files = files
         self._arrays_fd = arrays_fd
         self._mappings = Mappings()
         self._large_bytes = large_bytes or SEGMENT_BYTES
 
     def takes(self, parts: Sequence[bytes | memoryview]) -> bool:
         """Returns whether a value with these parts is large enough, and the run has segments."""
-        return self._directory is not None and sum(map(len, parts)) >= self._large_bytes
+        return self._files is not None and sum(map(len, parts)) >= self._large_bytes
 
     def write(
         self,
@@ -199,23 +205,14 @@ class Segments:
         One copy of the bytes. token: random, of this attempt. is_copy: the store has the value,
         too: half of the room stays for values that would have to go there.
         """
+        if self._files is None:
+            return None
         offsets = [0, *part_offsets(list(map(len, parts[1:])), ALIGNMENT)]
-        if self._directory is None:
-            return None
         n_bytes = offsets[-1] + len(parts[-1])
-        path = self._directory / _value_name(task, token)
         try:
-            if not _reserve(self._directory, n_bytes, share=0.5 if is_copy else 1.0):
-                return None
-        except OSError:  # the directory was removed: the run is over
-            return None
-        try:
-            stats = _write_new(path, n_bytes, offsets, parts)
-        except OSError as error:  # the file system is full, or too many files are open
+            stats = self._write(_value_name(task, token), n_bytes, offsets, parts, is_copy)
+        except OSError as error:  # no room, or the directory was removed: the run is over
             _log.info("a value of %d bytes goes to the store: %s", n_bytes, error)
-            path.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                _reserve(self._directory, -n_bytes)
             return None
         head = b"".join(parts[:2])  # all that unpickling runs as code
         return Pointer(
@@ -226,17 +223,35 @@ class Segments:
             head_hash=hashlib.sha256(head).digest(),
         ).pack()
 
+    def _write(
+        self,
+        name: str,
+        n_bytes: int,
+        offsets: Sequence[int],
+        parts: Sequence[bytes | memoryview],
+        is_copy: bool,
+    ) -> os.stat_result:
+        """Write a new file. Returns its state. Raises OSError."""
+        assert self._files is not None
+        fd = self._files.create(name, n_bytes, is_copy=is_copy)
+        try:
+            for offset, part in zip(offsets, parts, strict=True):
+                _write(fd, part, offset)
+            return os.fstat(fd)
+        finally:
+            os.close(fd)
+
     def map(self, task: int, token: str, pointer: Pointer) -> MappedValue | None:
         """Returns the value's segment, mapped for this caller alone; None when it is gone.
 
         pointer: verified. Raises SharedMemoryError when the process may map or open no more: that
         is no reason to compute the value again.
         """
-        if self._directory is None:
+        if self._files is None:
             return None
         expected = (pointer.n_bytes, pointer.inode, pointer.modified_ns)
         try:
-            fd = _open_segment(self._directory / _value_name(task, token))
+            fd = self._files.open(_value_name(task, token))
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -271,22 +286,61 @@ def _value_name(task: int, token: str) -> str:
     return f"{task}-{token}"
 
 
+# ---- the files of a run ----
+
+
+class SegmentFiles(Protocol):
+    """The files of one run in shared memory, by name: a directory, or a broker's (broker.py)."""
+
+    def create(self, name: str, n_bytes: int, *, is_copy: bool) -> int:
+        """Returns a descriptor to write to a new file, which has all its pages.
+
+        Raises OSError when there is no room; then no file is left. is_copy: see Segments.write.
+        """
+        ...
+
+    def open(self, name: str) -> int:
+        """Returns a descriptor to read a file. Raises OSError, FileNotFoundError for a lost one."""
+        ...
+
+
+class Directory:
+    """The directory of a run, for processes that may use it."""
+
+    def __init__(self, path: str) -> None:
+        """path: as `make` returned it."""
+        self._path = Path(path)
+
+    def create(self, name: str, n_bytes: int, *, is_copy: bool) -> int:
+        """See SegmentFiles.create."""
+        if not _reserve(self._path, n_bytes, share=0.5 if is_copy else 1.0):
+            raise OSError(errno.EDQUOT, "the run has taken all of its shared memory")
+        fd = -1
+        try:
+            fd = _new_file(self._path / name)
+            _allocate(fd, 0, n_bytes)
+        except OSError:  # the file system is full, or too many files are open
+            if fd >= 0:
+                os.close(fd)
+                (self._path / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                _reserve(self._path, -n_bytes)
+            raise
+        return fd
+
+    def open(self, name: str) -> int:
+        """See SegmentFiles.open."""
+        return _open_segment(self._path / name)
+
+
 def _open_segment(path: Path) -> int:
-    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    # O_NONBLOCK: a container that has the same user could hold a lease on its file (fcntl), and
+    # would make other processes wait.
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
 
 
-def _write_new(
-    path: Path, n_bytes: int, offsets: Sequence[int], parts: Sequence[bytes | memoryview]
-) -> os.stat_result:
-    """Write a new file. Returns its state. Raises OSError, such as that of a full file system."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        _allocate(fd, 0, n_bytes)
-        for offset, part in zip(offsets, parts, strict=True):
-            _write(fd, part, offset)
-        return os.fstat(fd)
-    finally:
-        os.close(fd)
+def _new_file(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
 def _allocate(fd: int, begin: int, n_bytes: int) -> None:
@@ -405,8 +459,7 @@ class ArraySegment:
             return ""
         try:
             if self._fd < 0:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-                self._fd = os.open(directory / _ARRAYS, flags, 0o600)
+                self._fd = _new_file(directory / ARRAYS)
             _allocate(self._fd, begin, n_bytes)
             _write(self._fd, memory, begin)
         except OSError:
@@ -440,15 +493,15 @@ class ArraySegment:
             remove(self._runtime, self._run)
 
 
-def open_arrays(directory: str) -> int:
+def open_arrays(files: SegmentFiles | None) -> int:
     """Returns a descriptor of the segment with the client's arrays; -1 when there is none.
 
-    directory: as `make` returned it. The processes that this process forks inherit the descriptor.
+    The processes that this process forks inherit the descriptor.
     """
-    if not directory:
+    if files is None:
         return -1
     try:
-        return _open_segment(Path(directory) / _ARRAYS)
+        return files.open(ARRAYS)
     except OSError:  # those who need an array say that it is missing
         return -1
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from dagnb_workers.launchers.docker.image.images import BASE_VARIABLE
+from dagnb_workers.launchers.docker.launcher import Docker
 from dagnb_workers.launchers.process import Processes
 from dagnb_workers.worker import exception, values
 from hypothesis import HealthCheck, Phase, given, settings
@@ -86,6 +87,7 @@ def cell() -> Iterator[ModuleType]:
         pytest.param("process", marks=pytest.mark.redis),
         pytest.param("process, shared memory", marks=pytest.mark.redis),
         pytest.param("docker", marks=[pytest.mark.redis, pytest.mark.docker]),
+        pytest.param("docker, shared memory", marks=[pytest.mark.redis, pytest.mark.docker]),
     ],
 )
 def launcher(request: pytest.FixtureRequest) -> Iterator[Any]:
@@ -95,21 +97,32 @@ def launcher(request: pytest.FixtureRequest) -> Iterator[Any]:
         yield kind(n=2)
         return
     with private_agent(), pytest.MonkeyPatch.context() as patch:
-        if request.param == "docker":
+        if "shared memory" in request.param:
+            patch.setattr("dagnb.storage.segments.SEGMENT_BYTES", 1)
+            kind = ALL_SHARED[kind.name]
+        if kind.name == "docker":
             patch.setenv(BASE_VARIABLE, request.getfixturevalue("offline_base"))
             yield kind(cap=2, memory_mb=160)
-        elif "shared memory" in request.param:
-            patch.setattr("dagnb.storage.segments.SEGMENT_BYTES", 1)
-            yield AllShared(n=2)
         else:
             yield kind(n=2)
 
 
-class AllShared(Processes):
+class AllShared:
     """Hands over every value in shared memory, however small."""
 
     async def launch(self, invocation: Invocation, needs: Collection[Resources] = ()) -> None:
-        await super().launch(replace(invocation, large_bytes=1), needs)
+        await super().launch(replace(invocation, large_bytes=1), needs)  # type: ignore[misc]
+
+
+class SharingProcesses(AllShared, Processes):
+    """Processes of which every value lies in shared memory."""
+
+
+class SharingContainers(AllShared, Docker):
+    """Containers of which every value lies in shared memory."""
+
+
+ALL_SHARED = {"process": SharingProcesses, "docker": SharingContainers}
 
 
 def compared(program: Program, cell: ModuleType, launcher: Any, tally: Tally) -> list[str]:

@@ -219,7 +219,7 @@ run.result()
 def test_a_client_killed_before_its_launch_leaves_nothing_for_longer_than_a_launch_takes(
     agent: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arrays = Processes(n=1).shared_arrays("NEVER")
+    arrays = Processes(n=1).shared_arrays("NEVER", "")
     assert arrays.write(np.arange(N).data.cast("B"))
     folder = folder_of("NEVER")
     long_ago = time.time() - segments.LAUNCH_S - 1

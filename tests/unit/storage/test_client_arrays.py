@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dagnb.storage import segments
-from dagnb.storage.segments import SEGMENT_BYTES, ArraySegment, Segments
+from dagnb.storage.segments import SEGMENT_BYTES, ArraySegment, Directory, Segments
 from tests.unit.storage.sizes import LIMIT, big
 
 
@@ -29,8 +29,8 @@ def held(shared: Path, tmp_path: Path) -> Iterator[Callable[[], Segments]]:
 
     def taken() -> Segments:
         directory = segments.make(tmp_path, "RUN", LIMIT)
-        fds.append(segments.open_arrays(directory))
-        return Segments(directory, arrays_fd=fds[-1])
+        fds.append(segments.open_arrays(Directory(directory)))
+        return Segments(Directory(directory), arrays_fd=fds[-1])
 
     yield taken
     for fd in fds:
@@ -80,7 +80,7 @@ def test_without_shared_memory_all_arrays_belong_to_the_store(
     arrays = ArraySegment(tmp_path, "RUN", limit_bytes)
 
     assert (arrays.write(memory()), arrays.close()) == ("", {})
-    assert segments.open_arrays("") == -1
+    assert segments.open_arrays(None) == -1
 
 
 def test_a_full_file_system_refuses_an_array_and_keeps_the_others(
@@ -117,7 +117,7 @@ def test_an_array_whose_file_was_written_to_again_is_gone(
     os.utime(worker._arrays_fd, ns=(1, 1))
 
     assert worker.map_array(places[name]) is None
-    assert Segments("").map_array(places[name]) is None
+    assert Segments(None).map_array(places[name]) is None
 
 
 def test_arrays_of_a_run_that_is_not_launched_are_removed(

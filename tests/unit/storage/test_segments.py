@@ -23,7 +23,7 @@ from dagnb.errors import SharedMemoryError, SignatureError
 from dagnb.graph.payload import Signer, decode_value, encode_value
 from dagnb.protocol.messages import Address
 from dagnb.storage import mappings, segments
-from dagnb.storage.segments import SEGMENT_BYTES, Pointer, Segments
+from dagnb.storage.segments import SEGMENT_BYTES, Directory, Pointer, Segments
 from tests.conftest import missing_service
 from tests.unit.storage.sizes import LIMIT, big
 
@@ -42,14 +42,14 @@ class Block:
 
 def write(directory: str, value: object, token: str = "t") -> Pointer | None:
     """Write a value as the result of task 0."""
-    packed = Segments(directory).write(0, token, encode_value(value, "f-0"))
+    packed = Segments(Directory(directory)).write(0, token, encode_value(value, "f-0"))
     return None if packed is None else Pointer.unpack(packed)
 
 
 def read(directory: str, pointer: Pointer | None, token: str = "t") -> Any:
     """Returns the value as a reader gets it."""
     assert pointer is not None
-    mapped = Segments(directory).map(0, token, pointer)
+    mapped = Segments(Directory(directory)).map(0, token, pointer)
     assert mapped is not None
     assert len(mapped) == pointer.n_bytes
     return mapped.value()
@@ -151,7 +151,7 @@ class Reader:
     """A worker: it reads a value for a task, and tidies when the task is over."""
 
     def __init__(self, directory: str) -> None:
-        self.segments = Segments(directory)
+        self.segments = Segments(Directory(directory))
 
     def read(self, pointer: Pointer | None, token: str = "t") -> Any:
         assert pointer is not None
@@ -288,9 +288,12 @@ def test_small_values_and_runs_without_segments_take_none(directory: str) -> Non
     small = encode_value(b"x" * (SEGMENT_BYTES - 100), "f-0")
     large = encode_value(b"x" * SEGMENT_BYTES, "f-0")
 
-    assert [Segments(directory).takes(parts) for parts in (small, large)] == [False, True]
-    assert not Segments("").takes(large)
-    assert Segments("").write(0, "t", large) is None
+    assert [Segments(Directory(directory)).takes(parts) for parts in (small, large)] == [
+        False,
+        True,
+    ]
+    assert not Segments(None).takes(large)
+    assert Segments(None).write(0, "t", large) is None
 
 
 def test_a_pointer_is_no_value_and_a_value_no_pointer(directory: str) -> None:
@@ -319,7 +322,7 @@ def test_a_run_takes_no_more_than_its_limit_from_all_its_workers(directory: str)
 def test_copies_leave_half_of_the_room_to_values_that_are_nowhere_else(directory: str) -> None:
     parts = encode_value(big(LIMIT // 3), "f-0")
 
-    copies = [Segments(directory).write(0, token, parts, is_copy=True) for token in "ab"]
+    copies = [Segments(Directory(directory)).write(0, token, parts, is_copy=True) for token in "ab"]
 
     assert [copy is not None for copy in copies] == [True, False]
     assert write(directory, big(LIMIT // 3), "value") is not None
@@ -543,7 +546,7 @@ def test_a_file_that_is_not_the_one_that_was_written_counts_as_lost(
 
     change(Path(directory, "0-t"))
 
-    assert Segments(directory).map(0, "t", pointer) is None
+    assert Segments(Directory(directory)).map(0, "t", pointer) is None
 
 
 def test_a_link_is_not_followed(directory: str, tmp_path: Path) -> None:
@@ -554,7 +557,7 @@ def test_a_link_is_not_followed(directory: str, tmp_path: Path) -> None:
     path.symlink_to(tmp_path / "moved")
 
     with pytest.raises(SharedMemoryError, match=os.strerror(errno.ELOOP)):
-        Segments(directory).map(0, "t", pointer)
+        Segments(Directory(directory)).map(0, "t", pointer)
 
 
 def test_a_pickle_that_was_changed_is_not_unpickled(directory: str) -> None:

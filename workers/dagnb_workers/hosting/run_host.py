@@ -28,6 +28,7 @@ from typing import Any
 
 from dagnb.protocol.invocation import Invocation
 from dagnb.storage import segments
+from dagnb.storage.broker import files_of
 from dagnb_workers.hosting.fork_server import ForkServer, ForkServerClient, run_child
 from dagnb_workers.hosting.history_writer import keep_in_history
 from dagnb_workers.hosting.interpreter import plain_environment, program
@@ -77,9 +78,10 @@ def supervise(
     # Before any user code is imported, which may read variables only once, at its import.
     Surroundings.of(invocation.surroundings).enter_environment(invocation.cpus)
 
-    directory_of_values = segments.make(directory, invocation.run, invocation.segment_bytes)
-    arrays_fd = segments.open_arrays(directory_of_values)
-    invocation = replace(invocation, segments=directory_of_values, arrays_fd=arrays_fd)
+    made = segments.make(directory, invocation.run, invocation.segment_bytes)
+    invocation = replace(invocation, segments=made)
+    arrays_fd = segments.open_arrays(files_of(invocation)) if invocation.arrays else -1
+    invocation = replace(invocation, arrays_fd=arrays_fd)
     control, fork_server = _fork_server_of_workers(invocation, work or _default_work(), lock)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     write_instances = functools.partial(record.write_holder, lock)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 import os
 import sys
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from dagnb.errors import ConfigError
 from dagnb.graph.resources import Resources
@@ -41,6 +42,31 @@ def usable_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+class SharesMemory(Protocol):
+    """Settings of a launcher whose workers share large values in memory."""
+
+    @property
+    def shared_memory_mb(self) -> float | None:
+        """Megabytes that a run may take; None: the usual limit."""
+        ...
+
+
+def check_shared_memory(settings: SharesMemory) -> None:
+    """Raise ConfigError for a limit that is no number, or negative."""
+    limit_mb: Any = settings.shared_memory_mb
+    if limit_mb is None:
+        return
+    is_number = isinstance(limit_mb, int | float) and not isinstance(limit_mb, bool)
+    if not is_number or not 0 <= limit_mb < math.inf:
+        name = type(settings).__name__
+        raise ConfigError(f"{name}(shared_memory_mb={limit_mb!r}): must be a number, 0 or more.")
+
+
+def shared_bytes(limit_mb: float | None) -> int:
+    """Returns bytes of shared memory that a run may take which is launched now."""
+    return usual_limit() if limit_mb is None else int(limit_mb * MIB)
 
 
 class PreloadWarning(UserWarning):
@@ -74,10 +100,7 @@ class Processes:
         """Raises ConfigError for settings with which nothing could run."""
         if self.n < 1:
             raise ConfigError(f"Processes(n={self.n}): at least one worker is needed.")
-        if self.shared_memory_mb is not None and not self.shared_memory_mb >= 0:
-            raise ConfigError(
-                f"Processes(shared_memory_mb={self.shared_memory_mb}): must be 0 or more."
-            )
+        check_shared_memory(self)
         if self.idle_s < 0:
             raise ConfigError(f"Processes(idle_s={self.idle_s}): seconds cannot be negative.")
         if self.preload is not None:
@@ -92,9 +115,7 @@ class Processes:
     @property
     def segment_bytes(self) -> int:
         """Bytes of shared memory that a run may take which is launched now."""
-        if self.shared_memory_mb is None:
-            return usual_limit()
-        return int(self.shared_memory_mb * MIB)
+        return shared_bytes(self.shared_memory_mb)
 
     async def default_store(self) -> str:
         """Returns the URL of the embedded server, which the agent starts when there is none."""
@@ -143,7 +164,7 @@ class Processes:
             text = f"Processes(preload=...): {name} is not preloaded: {reason}. Leave it out there."
             warnings.warn(text, PreloadWarning, stacklevel=2)
 
-    def shared_arrays(self, run: str) -> ArraySegment:
+    def shared_arrays(self, run: str, store: str) -> ArraySegment:
         """See SharingMemory.shared_arrays."""
         return ArraySegment(runtime_directory(), run, self.segment_bytes)
 

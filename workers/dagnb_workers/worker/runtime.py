@@ -48,6 +48,7 @@ from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Address, Commit, Failure, Offer, Record, Reply, Status
 from dagnb.protocol.program import Body, FunctionLine
 from dagnb.protocol.worker import Missing
+from dagnb.storage.broker import files_of
 from dagnb.storage.interface import SMALL_BYTES, Store
 from dagnb.storage.segments import MappedValue, Segments
 from dagnb.trace.trace import Phase
@@ -121,7 +122,9 @@ class Runtime:
 
         self._signer = Signer(invocation.key)
         self._kept = KeptValues()
-        self._segments = Segments(invocation.segments, invocation.large_bytes, invocation.arrays_fd)
+        self._segments = Segments(
+            files_of(invocation), invocation.large_bytes, invocation.arrays_fd
+        )
         self._values = Values(store, invocation.run, self._signer, self._segments)
         self._library = Library(
             store,

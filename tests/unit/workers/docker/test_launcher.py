@@ -35,6 +35,13 @@ def test_it_is_a_launcher_found_by_its_name_with_as_many_containers_as_usable_cp
         ({"cpus": float("nan")}, "Docker(cpus=nan): must be a number, at least 0.01."),
         ({"idle_s": -1}, "Docker(idle_s=-1): must be a number, at least 0.0."),
         ({"linger_s": float("nan")}, "Docker(linger_s=nan): must be a number, at least 0.0."),
+        ({"shared_memory_mb": -1}, "Docker(shared_memory_mb=-1): must be a number, 0 or more."),
+        ({"shared_memory_mb": "9"}, "Docker(shared_memory_mb='9'): must be a number, 0 or more."),
+        ({"shared_memory_mb": True}, "Docker(shared_memory_mb=True): must be a number, 0 or more."),
+        (
+            {"shared_memory_mb": float("nan")},
+            "Docker(shared_memory_mb=nan): must be a number, 0 or more.",
+        ),
         ({"mounts": "/no/such/folder"}, "there is no /no/such/folder"),
         (
             {"image": "mine:1", "requirements": ["numpy"]},

@@ -18,6 +18,8 @@ from typing import Any
 
 from dagnb.failure import reason_of
 from dagnb.protocol.invocation import Invocation
+from dagnb.storage.broker import Broker, Request, RunFiles
+from dagnb.storage.embedded import make_socket_folder, socket_folder
 from dagnb.storage.open import without_secrets
 from dagnb_workers.hosting.run_locks import RunRecord
 from dagnb_workers.launchers.docker.allocation import (
@@ -32,7 +34,7 @@ from dagnb_workers.launchers.docker.container_exits import ContainerExit, Contai
 from dagnb_workers.launchers.docker.containers import Containers
 from dagnb_workers.launchers.docker.engine import connect
 from dagnb_workers.launchers.docker.run_driver import MAX_FAILURES, DriverSettings, RunDriver
-from dagnb_workers.launchers.docker.spec import Spec
+from dagnb_workers.launchers.docker.spec import INSIDE, Spec
 
 TICK_S = 0.5
 
@@ -53,6 +55,8 @@ class Fleet:
 
     def __init__(self, directory: Path, mark: str) -> None:
         self._directory = directory
+        # Each host has a socket of its own; one that is restarted has the same.
+        self.broker = Broker(socket_folder(directory) / mark, self._files_for)
         self.containers = Containers(directory, mark, self._on_message)
         self._drivers: dict[str, RunDriver] = {}
         self._limits = Limits(cap=1, memory_mb=0)
@@ -72,6 +76,16 @@ class Fleet:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a task of the fleet failed", exc_info=error)
 
+    def share_memory(self) -> None:
+        """Begin to give the files of segments to containers."""
+        try:
+            make_socket_folder(self._directory)
+            self.broker.listen()
+        except OSError as error:
+            _log.warning("large values of containers go through the store: %s", error)
+        else:
+            self.start_task(self.broker.serve())
+
     # ---- runs ------------------------------------------------------------------------------------
 
     async def serve_run(self, run: str, launch: dict[str, Any]) -> None:
@@ -80,6 +94,8 @@ class Fleet:
             record=RunRecord(self._directory, run),
             invocation=Invocation.from_json(launch["invocation"]),
             store_url=launch["inside"],
+            broker=f"{INSIDE}/{self.broker.name}",
+            directory=self._directory,
             settings=DriverSettings.of(launch["terms"]),
             reallocate=self.reallocate,
         )
@@ -150,6 +166,14 @@ class Fleet:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), TICK_S)
         await asyncio.gather(*map(self.containers.end, self.containers.of_run(run)))
+
+    def _files_for(self, request: Request) -> RunFiles | None:
+        """Returns the files of a run for a container that is lent to it; None for any other."""
+        for container in self.containers.of_run(request.run):
+            if container.name == request.place and container.state is ContainerState.LENT:
+                driver = self._drivers.get(request.run)
+                return driver.files_for(request) if driver is not None else None
+        return None
 
     # ---- allocation ------------------------------------------------------------------------------
 

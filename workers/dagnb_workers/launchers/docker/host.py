@@ -45,13 +45,16 @@ class Host:
     async def serve(self, reader: asyncio.StreamReader) -> None:
         """Serve until the agent is gone or asks to leave; then end this process."""
         self._fleet = Fleet(self._directory, self._mark)
-        # First, because containers of an earlier host count against the limits.
+        # Before containers are adopted: their workers may wait for this broker.
+        self._fleet.share_memory()
+        # Before runs, because containers of an earlier host count against the limits.
         await self._fleet.containers.adopt()
         self._fleet.start_task(self._fleet.housekeeping())
         while line := await reader.readline():
             request = json.loads(line)
             if "leave" in request:
                 await self._fleet.containers.leave()
+                self._fleet.broker.close()
                 break
             self._handle_request(request)
         os._exit(0)  # a normal exit would wait for threads that wait for the engine

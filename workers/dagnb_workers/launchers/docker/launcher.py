@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import secrets
 import time
 from collections.abc import (
     Callable,
@@ -31,6 +32,7 @@ from dagnb.planning.planner import Pool
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.launcher import WorkerSlot
 from dagnb.storage.home import runtime_directory
+from dagnb.storage.segments import ArraySegment
 from dagnb_workers.agent.client import (
     ask_agent,
     ask_running,
@@ -57,7 +59,11 @@ from dagnb_workers.launchers.docker.settings import (
     store_access,
 )
 from dagnb_workers.launchers.docker.spec import Mount, Spec
-from dagnb_workers.launchers.process import usable_cpus
+from dagnb_workers.launchers.process import (
+    check_shared_memory,
+    shared_bytes,
+    usable_cpus,
+)
 from dagnb_workers.surroundings.surroundings import Surroundings
 
 # Megabytes that Python, its supervisor and a worker need before any task does anything.
@@ -81,6 +87,10 @@ class Docker:
     which an idle container is kept warm. linger_s: seconds for which a worker without work keeps
     its container. pids: processes and threads in a container at a time. tmp_mb: size of its /tmp.
     batches: workers take several short tasks at a time; else each task is committed at once.
+    shared_memory_mb: of large values of one run at most, as for Processes; None: half of what is
+        free when the run starts. 0: all go through the store, as they do to a store that is not
+        dagnb's own. A value there does not count against the memory of containers that make or read
+        it; what a task changes of it does, in its own container.
     """
 
     name: ClassVar[str] = "docker"
@@ -101,6 +111,7 @@ class Docker:
     pids: int = 256
     tmp_mb: int = 256
     batches: bool = True
+    shared_memory_mb: float | None = None
 
     def __post_init__(self) -> None:
         """Raises ConfigError for settings with which nothing could run.
@@ -111,6 +122,7 @@ class Docker:
         check_numbers(self, {"memory_mb": MIN_MEMORY_MB, "total_memory_mb": MIN_MEMORY_MB})
         check_numbers(self, {"cpus": 0.01, "idle_s": 0.0, "linger_s": 0.0})
         check_names(self, ("base", "image", "network"))
+        check_shared_memory(self)
 
         keep = functools.partial(object.__setattr__, self)  # the dataclass is frozen
         keep("requirements", requirements_from(self.requirements))
@@ -120,6 +132,14 @@ class Docker:
             raise ConfigError(
                 "Docker(image=..., requirements=...): an image of your own must hold its packages."
             )
+
+    def shared_arrays(self, run: str, store: str) -> ArraySegment:
+        """See SharingMemory.shared_arrays."""
+        return ArraySegment(runtime_directory(), run, self._segment_bytes(store_access(store)))
+
+    def _segment_bytes(self, access: StoreAccess) -> int:
+        """Returns bytes of shared memory that a run may take which is launched now."""
+        return shared_bytes(self.shared_memory_mb) if access.has_broker else 0
 
     async def default_store(self) -> str:
         """Returns the URL of the embedded server, which the agent starts when there is none."""
@@ -182,7 +202,13 @@ class Docker:
         """Make the agent's fleet serve the run. Raises LaunchError."""
         access = store_access(invocation.store)
         surroundings = Surroundings.of_this_process().portable().to_dict()
-        invocation = replace(invocation, surroundings=surroundings, batches=self.batches)
+        invocation = replace(
+            invocation,
+            surroundings=surroundings,
+            batches=self.batches,
+            segment_bytes=invocation.segment_bytes or self._segment_bytes(access),
+            broker_key=secrets.token_hex(16),
+        )
         await ask_agent(
             "launch",
             invocation=invocation.to_json(),

@@ -25,6 +25,7 @@ from collections.abc import (
     Mapping,
 )
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from dagnb.errors import (
@@ -42,6 +43,8 @@ from dagnb.protocol.messages import (
     Demand,
     RunState,
 )
+from dagnb.storage import segments
+from dagnb.storage.broker import Request, RunFiles, secret_of
 from dagnb.storage.interface import Store
 from dagnb.storage.open import open_store_of
 from dagnb_workers.hosting.run_locks import RunRecord, acquire_lock
@@ -94,7 +97,8 @@ class DriverSettings:
 class RunDriver:
     """The driver of one run.
 
-    store_url: URL of the store as containers see it. reallocate: makes the fleet decide again.
+    store_url: URL of the store as containers see it. broker: its socket, as they see it.
+    directory: the runtime directory. reallocate: makes the fleet decide again.
     demand: the store's latest answer. blocked_until: after a failure, monotonic seconds before
     which the driver requests nothing. n_failures: failures in a row. engine_gone_at: monotonic
     seconds since which the engine is out of reach, 0 while it answers. is_over: set to end the
@@ -104,6 +108,8 @@ class RunDriver:
     record: RunRecord
     invocation: Invocation
     store_url: str
+    broker: str
+    directory: Path
     settings: DriverSettings
     reallocate: Callable[[], None]
     demand: Demand | None = None
@@ -114,6 +120,7 @@ class RunDriver:
     _asked_at: dict[str, float] = field(default_factory=dict)
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
     _store: Store | None = None
+    _files: RunFiles | None = None
 
     @property
     def run(self) -> str:
@@ -126,6 +133,8 @@ class RunDriver:
         if lock is None:
             return  # another host drives it
         self.record.write_holder(lock)
+        made = segments.make(self.directory, self.run, self.invocation.segment_bytes)
+        files = self._files = RunFiles(made)
         try:
             await self._watch()
         except RunMissingError:
@@ -135,6 +144,9 @@ class RunDriver:
         finally:
             self.is_over, self.demand = True, None
             await release(self.run)
+            files.close()
+            # Before the record: the agent removes those that are left of runs without a record.
+            await asyncio.to_thread(segments.remove, self.directory, self.run)
             # Last, because the agent restarts a run that has a record and no process.
             self.record.remove()
             os.close(lock)
@@ -179,6 +191,11 @@ class RunDriver:
         """Ask the store for the demand now."""
         self._woken.set()
 
+    def files_for(self, request: Request) -> RunFiles | None:
+        """Returns the run's files for a container that works for it; None if it has no right."""
+        is_allowed = not self.is_over and request.is_signed(self.invocation.broker_key)
+        return self._files if is_allowed else None
+
     def requests(self) -> Iterable[ContainerRequest]:
         """Yields one request for each kind in the latest demand."""
         if self.demand is None or time.monotonic() < self.blocked_until:
@@ -210,6 +227,9 @@ class RunDriver:
         invocation = replace(
             self.invocation,
             n_workers=1,
+            segment_bytes=0,  # the container makes no directory of its own
+            broker=self.broker if self.invocation.segment_bytes else "",
+            broker_key=secret_of(self.invocation.broker_key, container.name),
             kind=container.kind,
             store=self.store_url,
             cpus=container.spec.cpus,

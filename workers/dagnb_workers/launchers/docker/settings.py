@@ -37,11 +37,13 @@ class StoreAccess:
     """Access of containers to the store.
 
     url: as containers see it, with credentials. network, mounts: what containers need to reach it.
+    has_broker: containers see the socket of a broker, too, which gives them shared memory.
     """
 
     url: str
     network: str
     mounts: tuple[Mount, ...] = ()
+    has_broker: bool = False
 
 
 def store_access(url: str) -> StoreAccess:
@@ -60,12 +62,13 @@ def store_access(url: str) -> StoreAccess:
 
     path, own_folder = Path(unquote(parts.path)), socket_folder(runtime_directory())
     if path.parent == own_folder:
-        # The embedded server: tasks get a guest's password, and the folder holds only the socket.
+        # The embedded server: tasks get a guest's password, and the folder holds only sockets.
         # The folder is mounted, because a server that is restarted makes a new socket.
         return StoreAccess(
             url=worker_url(url, Path(INSIDE, path.name)),
             network="none",
             mounts=(Mount(source=str(own_folder), target=INSIDE),),
+            has_broker=True,
         )
     target = f"{INSIDE}/{path.name}"
     return StoreAccess(
