@@ -7,6 +7,7 @@ go through the history, the predictor and the forecast as real ones do; then one
 situation on one graph; its cells are
 
     inside    share of the seeds whose run ended inside the band of its forecast (p10 to p90)
+    of law    the same of the band of the law: how far from 80 % so few seeds come by chance
     width     log(p90 / p10) of the forecast over that of the best possible forecaster, which draws
               from the law itself; the median of the seeds
     bias      forecast p50 over the median of the law; the median of the seeds
@@ -359,6 +360,12 @@ class Row:
         return sum(cell.is_inside for cell in self.cells) / len(self.cells)
 
     @property
+    def best_inside(self) -> float:
+        """Share of the same runs inside the band of the law: chance, at so few seeds."""
+        p10, _, p90 = self.best
+        return sum(p10 <= cell.true_s <= p90 for cell in self.cells) / len(self.cells)
+
+    @property
     def width(self) -> float:
         """Median width of the bands, over that of the law."""
         widths = [math.log(cell.p90_s / cell.p10_s) for cell in self.cells]
@@ -375,12 +382,13 @@ class Row:
         p10, p50, p90 = self.best
         took_ms = 1e3 * statistics.median(cell.took_s for cell in self.cells)
         return (
-            f"{self.situation:13} {self.work:12} {self.inside:6.0%} {self.width:7.2f} {self.bias:6.2f}"
+            f"{self.situation:13} {self.work:12} {self.inside:6.0%} {self.best_inside:6.0%}"
+            f" {self.width:7.2f} {self.bias:6.2f}"
             f"   {p10:9.3g} {p50:9.3g} {p90:9.3g} s {took_ms:8.0f}"
         )
 
 
-HEAD = f"{'situation':13} {'graph':12} inside   width   bias     law: p10       p50       p90   forecast ms"
+HEAD = f"{'situation':13} {'graph':12} inside of law   width   bias     law: p10       p50       p90   forecast ms"
 
 
 def row(situation: Situation, work: Work, n_seeds: int) -> Row:
@@ -429,8 +437,11 @@ def cell(situation: Situation, work: Work, plan: Plan, seed: str) -> Cell:
 def signs(work: Work, reality: Reality) -> tuple[list[str], list[str]]:
     """Code and key of each task, as a submission stores them."""
     codes = [f"{name} {reality.code}" for name in work.functions]
-    keys = [call.name if work.has_keys else "" for call in work.dag.calls]
-    return codes, keys
+    if not work.has_keys:
+        return codes, [""] * len(codes)
+    # A call on other inputs is another call.
+    sizes = reality.costs.argument_bytes
+    return codes, [f"{call.name} {sizes[task]}" for task, call in enumerate(work.dag.calls)]
 
 
 def remember(history: History, work: Work, plan: Plan, reality: Reality, age: int) -> None:
@@ -468,10 +479,11 @@ def main() -> None:
     )
     parser.add_argument("folder", nargs="?", type=Path, help="of recorded workflows")
     parser.add_argument("--quick", action="store_true", help="without the fan of 1,200; six seeds")
+    parser.add_argument("--seeds", type=int, help=f"of a row; {SEEDS} if left out")
     parser.add_argument("--json", type=Path, help="write all figures there")
     parser.add_argument("--only", nargs="+", default=[], help="rows whose names have these words")
     asked = parser.parse_args()
-    n_seeds = SEEDS // 2 if asked.quick else SEEDS
+    n_seeds = asked.seeds or (SEEDS // 2 if asked.quick else SEEDS)
     rows = []
     print(HEAD)
     for situation in SITUATIONS:
@@ -494,11 +506,18 @@ def summary(rows: Sequence[Row]) -> None:
     n = len(rows)
     honest = sum(0.7 <= row.inside <= 0.95 for row in rows)
     narrow = sum(row.width <= 2.0 for row in rows)
+    by_chance = sum(0.7 <= row.best_inside <= 0.95 for row in rows)
     cells = [cell.is_inside for row in rows for cell in row.cells]
     print(
-        f"\n{n} rows: {honest} with 70 to 95 % inside, {narrow} at most twice as wide as the law;"
-        f" {sum(cells)} of {len(cells)} runs inside"
+        f"\n{n} rows: {honest} with 70 to 95 % inside ({by_chance} of the law's own bands),"
+        f" {narrow} at most twice as wide as the law; {sum(cells)} of {len(cells)} runs inside"
     )
+    print("\nall graphs    inside of law")
+    for name in dict.fromkeys(row.situation for row in rows):
+        alike = [row for row in rows if row.situation == name]
+        inside = statistics.fmean(row.inside for row in alike)
+        best = statistics.fmean(row.best_inside for row in alike)
+        print(f"{name:13} {inside:6.0%} {best:6.0%}")
 
 
 if __name__ == "__main__":

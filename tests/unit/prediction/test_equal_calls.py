@@ -8,11 +8,11 @@ import random
 import pytest
 
 from dagnb.prediction import experts
-from dagnb.prediction.estimate import TaskContribution
 from dagnb.prediction.experts import Calls, usual
 from dagnb.prediction.observation import Point, Sample, Target
 from dagnb.prediction.predictor import FunctionModel, Predictor
 from dagnb.prediction.regression import FIXED
+from dagnb.prediction.run_errors import TaskContribution
 
 SECONDS = {"a": 0.2, "b": 1.0, "c": 5.0}
 
@@ -194,4 +194,4 @@ def test_equal_runs_teach_equal_calls_and_equal_totals() -> None:
             Target.RUN, "f1", "f", 7, key=key
         )
     tasks = [TaskContribution("f", 1.0, 0.1, True)]
-    assert again.run_sigma(tasks) == known.run_sigma(tasks)
+    assert again.past_errors(tasks) == known.past_errors(tasks)
