@@ -274,23 +274,18 @@ class Calls:
 
     seen: key of a call -> one typical task of each run, newest last; the latest call is last.
     loss: its discounted absolute errors. other_loss: those of the other experts on the same tasks.
-    square, other_square: the same of squared errors. Where tasks have two modes by chance, the
-    last values of a call are as often right as the usual one, and further off where they are wrong.
     """
 
     seen: Mapping[str, tuple[Point, ...]] = field(default_factory=lambda: MappingProxyType({}))
     loss: float = 0.0
     other_loss: float = 0.0
-    square: float = 0.0
-    other_square: float = 0.0
 
     __repr__ = brief
 
     @property
     def is_trusted(self) -> bool:
         """True if it was no worse than the others so far, or there is no evidence yet."""
-        is_near = self.loss <= self.other_loss + HEAD_START
-        return is_near and self.square <= self.other_square + HEAD_START
+        return self.loss <= self.other_loss + HEAD_START
 
     def of(self, key: str) -> tuple[Point, ...]:
         """Returns the equal calls that were seen, oldest first."""
@@ -308,28 +303,20 @@ class Calls:
 
         share: weight of each task. keep: discount of the losses before.
         """
-        own = other = own_square = other_square = 0.0
+        own = other = 0.0
         n_compared = 0
         for task in tasks:
             # Only tasks that both have predicted are compared: calls never seen are harder to
             # predict.
             if task.call_error is not None and task.size_error is not None:
                 n_compared += 1
-                call_error = min(WORST, abs(task.call_error))
-                size_error = min(WORST, abs(task.size_error))
-                own += call_error
-                other += size_error
-                own_square += call_error**2
-                other_square += size_error**2
+                own += min(WORST, abs(task.call_error))
+                other += min(WORST, abs(task.size_error))
         if not n_compared:
             return self
-        return replace(
-            self,
-            loss=keep * self.loss + share * own,
-            other_loss=keep * self.other_loss + share * other,
-            square=keep * self.square + share * own_square,
-            other_square=keep * self.other_square + share * other_square,
-        )
+        loss = keep * self.loss + share * own
+        other_loss = keep * self.other_loss + share * other
+        return replace(self, loss=loss, other_loss=other_loss)
 
     def learnt(self, tasks: Sequence[Point]) -> Calls:
         """Returns the expert with the calls of one more run. O(tasks + KEYS)."""
