@@ -91,7 +91,14 @@ from dagnb.prediction.regression import (
     moments,
     scaling,
 )
-from dagnb.prediction.run_errors import RUNS, TaskContribution, Total, past_errors, run_totals
+from dagnb.prediction.run_errors import (
+    RUNS,
+    TaskContribution,
+    Total,
+    expected_level,
+    past_errors,
+    run_totals,
+)
 
 # Part of its weight that a loss keeps for each effective sample that follows: half after 34.
 FORGET = 0.98
@@ -107,10 +114,6 @@ DISPUTE = 0.5
 BEYOND_SIGMA = 0.25
 # Newest runs that the level and the residuals of a function are taken from.
 LEVEL_RUNS = 12
-# Parts of its last error that the expected level of the next run may take over.
-GAINS = (0.2, 0.5, 1.0)
-# Part of its weight that the loss of a gain keeps from run to run.
-GAIN_FORGET = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +203,7 @@ class FunctionModel:
         Experts predict medians. Where tasks are skewed, or have two modes, their mean on the log
         scale is another, and it is the mean that decides how long many tasks take.
         """
-        return _expected_level([_mean(errors) for errors, _ in self._fit_errors])
+        return expected_level([_mean(errors) for errors, _ in self._fit_errors])
 
     def residuals(self, *, of_calls: bool = False) -> tuple[float, ...]:
         """Returns logs of the factors by which tasks differ from what is expected of their run.
@@ -348,26 +351,6 @@ class FunctionModel:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
-
-
-def _expected_level(levels: Sequence[float]) -> float:
-    """Returns the level to expect after these, oldest first, by exponential smoothing.
-
-    Of GAINS the one counts that would have predicted them best: a level that jumps is followed at
-    once, one that only scatters is averaged. By squared errors, as for any mean: where one task a
-    run has two modes, the last one is as often right as the mean, and much further off.
-    """
-    best = (math.inf, 0.0)
-    for gain in GAINS:
-        level, loss = levels[0], 0.0
-        for i, seen in enumerate(levels[1:], 2):
-            loss = GAIN_FORGET * loss + min(abs(seen - level), WORST) ** 2
-            # The first few are averaged: the oldest one must not count for more than others.
-            level += max(gain, 1 / i) * (seen - level)
-        # A better one has to be better by a rounding error at least.
-        if loss < best[0] - 1e-12:
-            best = loss, level
-    return best[1]
 
 
 def _rivals(
