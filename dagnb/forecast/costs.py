@@ -397,8 +397,8 @@ def _uncertainty(
     """Returns the spread of run times, starts, imports and transfers."""
     contributions = []
     own: dict[int, float] = {}
-    doubts: dict[int, float] = {}
-    sizes: dict[int, float] = {}
+    new_code: dict[int, float] = {}
+    new_sizes: dict[int, float] = {}
     residuals: dict[int, tuple[float, ...]] = {}
     imports: dict[str, Sequence[float]] = {}
     # Equal functions share their residuals, which cost as much as a prediction.
@@ -414,9 +414,9 @@ def _uncertainty(
                 imports[name] = acts.import_residuals[codes[task]]
         residuals[task], own[task] = laws[kind]
         if estimate.code_sigma:
-            doubts[task] = estimate.code_sigma
+            new_code[task] = estimate.code_sigma
         if estimate.size_sigma:
-            sizes[task] = estimate.size_sigma
+            new_sizes[task] = estimate.size_sigma
         # Unmeasured functions have no past errors.
         if estimate.is_known:
             contributions.append(TaskContribution(name, tasks.run_s[task], own[task], is_same_call))
@@ -428,8 +428,8 @@ def _uncertainty(
         batch=noise,
         past=past,
         functions={task: call.function for task, call in enumerate(dag.calls)},
-        doubts=doubts,
-        sizes=sizes,
+        new_code=new_code,
+        new_sizes=new_sizes,
         imports=imports,
         start=START_SIGMA,
         start_residuals=acts.start_residuals,

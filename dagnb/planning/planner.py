@@ -119,9 +119,9 @@ class Uncertainty:
     What is drawn once a run:
     batch: standard deviation of a factor of all tasks, as on a slow day.
     past: errors of past runs, one of which is drawn.
-    functions: task -> its function. doubts: task -> standard deviation of a factor that all tasks
+    functions: task -> its function. new_code: task -> standard deviation of a factor that all tasks
     of its function share, because it never ran, or not with this code.
-    sizes: task -> standard deviation of a factor of all tasks that read more or less than ever.
+    new_sizes: task -> standard deviation of a factor of all tasks that read more or less than ever.
     imports: function -> logs of factors of its imports.
     start, start_residuals: of all starts. transfer: of all transfers.
     """
@@ -132,8 +132,8 @@ class Uncertainty:
     batch: float = 0.0
     past: tuple[PastErrors, ...] = ()
     functions: Mapping[int, str] = field(default_factory=lambda: _NOTHING)
-    doubts: Mapping[int, float] = field(default_factory=lambda: _NOTHING)
-    sizes: Mapping[int, float] = field(default_factory=lambda: _NOTHING)
+    new_code: Mapping[int, float] = field(default_factory=lambda: _NOTHING)
+    new_sizes: Mapping[int, float] = field(default_factory=lambda: _NOTHING)
     imports: Mapping[str, Sequence[float]] = field(default_factory=lambda: _NOTHING)
     start: float = 0.0
     start_residuals: Sequence[float] = ()
@@ -144,14 +144,14 @@ class Uncertainty:
     def of(self, task: int) -> float:
         """Returns the spread of a task beside what the whole run shares."""
         own = self.run.get(task, self.default_run)
-        return math.hypot(own, self.doubts.get(task, 0.0), self.sizes.get(task, 0.0))
+        return math.hypot(own, self.new_code.get(task, 0.0), self.new_sizes.get(task, 0.0))
 
     @property
     def is_certain(self) -> bool:
         """True if every scenario is the same."""
         shared = (self.default_run, self.batch, self.start, self.transfer)
         drawn = (self.residuals, self.past, self.imports, self.start_residuals)
-        by_task = (*self.run.values(), *self.doubts.values(), *self.sizes.values())
+        by_task = (*self.run.values(), *self.new_code.values(), *self.new_sizes.values())
         return not (any(shared) or any(drawn) or any(by_task))
 
     def of_tasks_known(self, tasks: Iterable[int]) -> Uncertainty:
@@ -161,8 +161,8 @@ class Uncertainty:
             self,
             run={**self.run, **dict.fromkeys(known, 0.0)},
             residuals=_without(self.residuals, known),
-            doubts=_without(self.doubts, known),
-            sizes=_without(self.sizes, known),
+            new_code=_without(self.new_code, known),
+            new_sizes=_without(self.new_sizes, known),
             batch=0.0,
             past=(),
         )

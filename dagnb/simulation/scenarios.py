@@ -83,15 +83,15 @@ class Scenarios:
 class _Shared:
     """The factors that a scenario shares among its tasks, starts and transfers.
 
-    day: log factor of all tasks. errors: those of a past run. doubts: function -> standard score.
-    sizes: standard score of all tasks of unseen sizes. imports: function -> log factor.
+    day: log factor of all tasks. errors: those of a past run. new_code: function -> standard score.
+    new_sizes: standard score of all tasks of unseen sizes. imports: function -> log factor.
     start, transfer: log factors.
     """
 
     day: float
     errors: PastErrors | None
-    doubts: Mapping[str, float]
-    sizes: float
+    new_code: Mapping[str, float]
+    new_sizes: float
     imports: Mapping[str, float]
     start: float
     transfer: float
@@ -103,13 +103,13 @@ class _Shared:
         # With past runs, these are taken in order and `batch` is the noise beside them.
         days = strata.scores("batch") if uncertainty.past else strata.ordered_scores()
         past = _past_in_order(uncertainty.past, n)
-        doubtful = {uncertainty.functions.get(task, "") for task in uncertainty.doubts}
-        doubts = {name: strata.scores(f"doubt/{name}") for name in sorted(doubtful)}
+        functions = {uncertainty.functions.get(task, "") for task in uncertainty.new_code}
+        new_code = {name: strata.scores(f"code/{name}") for name in sorted(functions)}
         imports = {}
         for name, logs in uncertainty.imports.items():
             # The same quantiles for all: a slow disk, or a server that has left, slows all imports.
             imports[name] = strata.values("imports", logs)
-        transfers, sizes = strata.scores("transfer"), strata.scores("sizes")
+        transfers, new_sizes = strata.scores("transfer"), strata.scores("sizes")
         if uncertainty.start_residuals:
             starts = strata.values("start", uncertainty.start_residuals)
         else:
@@ -119,8 +119,8 @@ class _Shared:
             cls(
                 day=uncertainty.batch * days[i],
                 errors=past[i] if past else None,
-                doubts={name: scores[i] for name, scores in doubts.items()},
-                sizes=sizes[i],
+                new_code={name: scores[i] for name, scores in new_code.items()},
+                new_sizes=new_sizes[i],
                 imports={name: logs[i] for name, logs in imports.items()},
                 start=starts[i],
                 transfer=uncertainty.transfer * transfers[i],
@@ -134,10 +134,10 @@ class _Shared:
         log_factor = self.day
         if self.errors is not None:
             log_factor += self.errors.of(function)
-        doubt = uncertainty.doubts.get(task, 0.0)
-        if doubt:
-            log_factor += doubt * self.doubts[function]
-        return log_factor + uncertainty.sizes.get(task, 0.0) * self.sizes
+        sigma = uncertainty.new_code.get(task, 0.0)
+        if sigma:
+            log_factor += sigma * self.new_code[function]
+        return log_factor + uncertainty.new_sizes.get(task, 0.0) * self.new_sizes
 
 
 @dataclass(frozen=True, slots=True)

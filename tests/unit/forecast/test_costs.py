@@ -77,7 +77,7 @@ def test_nothing_known_gives_wide_defaults(knowledge: Knowledge) -> None:
 
     assert {basis.text for basis in costs.basis.values()} == {"unknown"}
     assert known_share(costs, 3) == 0.0
-    assert costs.uncertainty.doubts == dict.fromkeys(range(3), 2.5)
+    assert costs.uncertainty.new_code == dict.fromkeys(range(3), 2.5)
     assert (costs.uncertainty.batch, costs.uncertainty.past) == (0.0, ())
     assert (costs.fetch, costs.cold) == (Costs.fetch, Costs.cold)
 

@@ -113,7 +113,7 @@ def test_what_a_function_shares_is_not_surer_with_more_tasks(n: int) -> None:
     """No cliff either: one simulated scenario, and many list schedules, at 1,010 steps and more."""
     dag = graphs.wide(n)
     every, functions = dict.fromkeys(range(len(dag)), 1.0), dict.fromkeys(range(len(dag)), "f")
-    costs = doubted(doubts=every, functions=functions, default_run=0.2)
+    costs = doubted(new_code=every, functions=functions, default_run=0.2)
 
     predicted = forecast(floating(dag), costs, POOL)
 
@@ -124,8 +124,8 @@ def test_what_a_function_shares_is_not_surer_with_more_tasks(n: int) -> None:
 def test_two_functions_are_in_doubt_apart_and_unseen_sizes_together() -> None:
     functions, every = {0: "f", 1: "g", 2: "g"}, dict.fromkeys(range(3), 1.0)
 
-    by_code = logs_of(doubted(doubts=every, functions=functions), 40)
-    by_size = logs_of(doubted(sizes=every, functions=functions), 40)
+    by_code = logs_of(doubted(new_code=every, functions=functions), 40)
+    by_size = logs_of(doubted(new_sizes=every, functions=functions), 40)
 
     assert all(run[1] == pytest.approx(run[2]) for run in by_code)
     assert statistics.correlation([r[0] for r in by_code], [r[1] for r in by_code]) < 0.4
@@ -179,7 +179,9 @@ def test_starts_are_drawn_from_those_that_were_measured() -> None:
 def test_run_times_that_are_known_are_not_in_doubt() -> None:
     every = dict.fromkeys(range(3), 0.5)
     past = (PastErrors(by_function={}, mean=0.3),)
-    doubt = Uncertainty(run=every, doubts=every, sizes=every, residuals={0: (0.1,)}, past=past)
+    doubt = Uncertainty(
+        run=every, new_code=every, new_sizes=every, residuals={0: (0.1,)}, past=past
+    )
 
     left = doubt.of_tasks_known([0, 2])
 
