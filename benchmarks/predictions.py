@@ -3,6 +3,8 @@
 The records: a folder with records.csv.gz, columns family, run, function, input_bytes, output_bytes, runtime_s. Runs
 come in the order of the file, one predictor a family. The first 250 tasks of each function and run count; functions
 that were never seen before in the family are left out. Losses are of the logarithm; times are of the processor.
+
+The last table is of whole runs: the sum of the run times of all their tasks, in the scenarios that forecasts are made of.
 """
 
 from __future__ import annotations
@@ -13,17 +15,23 @@ import gzip
 import math
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from dagnb.forecast.costs import Platform, expected_costs
+from dagnb.graph.dag import Call, Dag
 from dagnb.prediction.observation import Sample, Target
 from dagnb.prediction.predictor import Predictor
+from dagnb.simulation.scenarios import quantile, scenarios
 
 FIRST = 250
+SCENARIOS = 48
 COLUMNS = ("med APE", "|log e|", "pin90", "cov90", "cov50")
 
 Score = tuple[float, ...]
 """of one prediction: absolute percentage error, absolute log error, pinball loss, below p90, below p50"""
+Run = tuple[float, float, float]
+"""of a whole run: 1 if its run time lies in its band, log of p90 over p10, log of p50 over the real one"""
 Runs = dict[str, dict[str, list[Sample]]]
 
 
@@ -33,11 +41,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where records.csv.gz lies")
     records = read(parser.parse_args().folder / "records.csv.gz")
     tables: dict[Target, dict[str, Score]] = {Target.RUN: {}, Target.OUTPUT: {}}
+    whole: dict[str, list[Run]] = {}
     spent: list[float] = []
     learning_s = 0.0
     for family, runs in records.items():
         scores: dict[Target, list[Score]] = {target: [] for target in tables}
         learning_s += play(runs, scores, spent)
+        whole[family] = list(totals(runs))
         for target, rows in scores.items():
             ape = statistics.median(row[0] for row in rows)
             tables[target][family] = (
@@ -46,6 +56,7 @@ def main() -> None:
             )
     for target, table in tables.items():
         show(target, table)
+    show_totals(whole)
     n_samples = sum(
         len(tasks) for runs in records.values() for run in runs.values() for tasks in run.values()
     )
@@ -94,6 +105,65 @@ def play(runs: Runs, scores: dict[Target, list[Score]], spent: list[float]) -> f
         learning_s += time.thread_time() - began
         known |= set(run)
     return learning_s
+
+
+class Learnt:
+    """What expected_costs asks of a history, from one predictor; nothing is known of the platform."""
+
+    def __init__(self) -> None:
+        self.all = Predictor()
+
+    def predictor(self, names: Iterable[str]) -> Predictor:
+        """The predictor, whatever the names."""
+        return self.all
+
+    def platform(self, name: str) -> Platform:
+        """Defaults."""
+        return Platform()
+
+
+def totals(runs: Runs) -> Iterator[Run]:
+    """Predict the run time of each run as a whole, then learn the run."""
+    learnt, known = Learnt(), set[str]()
+    for run in runs.values():
+        tasks = [sample for function in run if function in known for sample in run[function]]
+        if tasks:
+            yield total(learnt, tasks)
+        learnt.all.learn([sample for samples in run.values() for sample in samples])
+        known |= set(run)
+
+
+def total(learnt: Learnt, tasks: Sequence[Sample]) -> Run:
+    """One run, without an edge between its tasks."""
+    calls = [Call(name=f"{i}", function=sample.name) for i, sample in enumerate(tasks)]
+    dag = Dag(tuple(calls), tuple(range(len(calls))))
+    costs = expected_costs(
+        dag,
+        learnt,  # type: ignore[arg-type]  # all of a history that is asked for
+        "",
+        [sample.function for sample in tasks],
+        argument_bytes={i: sample.input_bytes for i, sample in enumerate(tasks)},
+    )
+    drawn = scenarios(costs, len(tasks), SCENARIOS)
+    sums = sorted(sum(scenario.run_s.values()) for scenario in drawn)
+    p10, p50, p90 = (quantile(sums, p) for p in (0.1, 0.5, 0.9))
+    real = sum(sample.run_s or 0.0 for sample in tasks)
+    return float(p10 <= real <= p90), math.log(p90 / p10), math.log(p50 / real)
+
+
+def show_totals(whole: dict[str, list[Run]]) -> None:
+    """One line a family, then the mean over families."""
+    print(f"\n{'whole runs':<14}     runs   inside    width p50/real")
+    lines = []
+    for name, rows in whole.items():
+        inside, widths, errors = zip(*rows, strict=True)
+        shares = statistics.fmean(inside), statistics.median(widths), statistics.median(errors)
+        lines.append(shares)
+        print(
+            f"{name:<14}{len(rows):>9} {shares[0]:>8.1%} {shares[1]:>8.2f} {math.exp(shares[2]):>8.2f}"
+        )
+    inside, width, error = (statistics.fmean(column) for column in zip(*lines, strict=True))
+    print(f"{'macro':<14}{'':>9} {inside:>8.1%} {width:>8.2f} {math.exp(error):>8.2f}")
 
 
 def score(target: Target, sample: Sample, p50: float, p90: float) -> Score:

@@ -214,7 +214,7 @@ def _problem_of_workflow(of: Workflow, workers: Any) -> Problem:
         external_bytes=of.external_bytes,
         # Times to pickle were predicted for other sizes.
         known_s={},
-        uncertainty=replace(costs.uncertainty, run=dict.fromkeys(of.run_s, 0.0), batch=0.0),
+        uncertainty=costs.uncertainty.of_tasks_known(of.run_s),
         basis={**costs.basis, **measured},
     )
     return replace(problem, costs=costs)

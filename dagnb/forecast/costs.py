@@ -24,9 +24,10 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
-from statistics import median
+from statistics import median, pstdev
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -36,10 +37,18 @@ from dagnb.graph.identity import identity
 from dagnb.graph.lineage import lineage
 from dagnb.graph.resources import Resources
 from dagnb.planning.planner import Costs, LinearCost, StartCost, Uncertainty
-from dagnb.prediction.estimate import Estimate, TaskContribution
+from dagnb.prediction.estimate import Estimate, equally_likely
 from dagnb.prediction.observation import Target
-from dagnb.prediction.platform_model import MeasuredStart, Starts, Transfer, starts, transfer
+from dagnb.prediction.platform_model import (
+    START_FLOOR_S,
+    MeasuredStart,
+    Starts,
+    Transfer,
+    starts,
+    transfer,
+)
 from dagnb.prediction.predictor import Predictor
+from dagnb.prediction.run_errors import TaskContribution
 from dagnb.run_history.history import ACTS, Act, History, first_of_each
 from dagnb.trace.trace import STARTING, Phase
 
@@ -50,7 +59,9 @@ class Platform:
 
     starts: whole ones, by resources. acts: (phase, 'cold' or 'warm') -> median seconds of that part
     of a start. imports: lasting hash of a function -> seconds that its tasks import in each worker,
-    as in the latest run. n: number of measured acts behind these costs.
+    as in the latest run. start_residuals, import_residuals: logs of real over predicted time, for
+    imports by function; ascending and equally likely. n: number of measured acts behind these
+    costs.
     """
 
     fetch: LinearCost = Costs.fetch
@@ -63,6 +74,8 @@ class Platform:
     starts: Starts = field(default_factory=Starts)
     acts: Mapping[tuple[Phase, str], float] = field(default_factory=dict)
     imports: Mapping[str, float] = field(default_factory=dict)
+    start_residuals: Sequence[float] = ()
+    import_residuals: Mapping[str, Sequence[float]] = field(default_factory=dict)
     n: int = 0
 
     __repr__ = brief
@@ -158,13 +171,11 @@ def platform(acts: Sequence[Act]) -> Platform:
     """Returns the model of measured acts, newest first; those never measured keep their default."""
     by_phase: dict[Phase, list[Act]] = {}
     by_start: dict[tuple[Phase, str], list[float]] = {}
-    imports: dict[str, float] = {}
+    imports: dict[str, list[float]] = {}
     for act in acts:
         by_phase.setdefault(act.phase, []).append(act)
         if act.imports_for:
-            # The latest, not a median: from the second run on, an import server may have the
-            # modules, and then the imports of all later runs take as little as those of that run.
-            imports.setdefault(act.imports_for, act.seconds)
+            imports.setdefault(act.imports_for, []).append(act.seconds)
         elif act.phase in STARTING[1:]:
             by_start.setdefault((act.phase, act.detail), []).append(act.seconds)
 
@@ -174,6 +185,7 @@ def platform(acts: Sequence[Act]) -> Platform:
     for act in by_phase.get(Phase.INVOKE, ()):
         is_cold = act.detail == "cold"
         measured_starts.append(MeasuredStart(act.resources, is_cold, act.seconds))
+    start_models = starts(measured_starts)
     return Platform(
         fetch=_cost(fetch, Costs.fetch),
         store=_cost(store, Costs.store),
@@ -183,11 +195,41 @@ def platform(acts: Sequence[Act]) -> Platform:
         return_s=_typical_s(by_phase, Phase.RETURN, Costs.return_s),
         # At most a factor of e: a few odd transfers must not dominate all scenarios.
         transfer_spread=min(1.0, max(spreads, default=Platform.transfer_spread)),
-        starts=starts(measured_starts),
+        starts=start_models,
         acts={kind: median(seconds) for kind, seconds in by_start.items()},
-        imports=imports,
+        # The latest, not a median: from the second run on, an import server may have the modules,
+        # and then the imports of all later runs take as little as those of that run.
+        imports={function: seconds[0] for function, seconds in imports.items()},
+        start_residuals=_start_residuals(measured_starts, start_models),
+        import_residuals=_import_residuals(imports),
         n=len(acts),
     )
+
+
+def _start_residuals(measured: Sequence[MeasuredStart], models: Starts) -> tuple[float, ...]:
+    """Returns how measured starts differ from what is expected of their resources."""
+    if not measured:
+        return ()
+    expected_s: dict[tuple[str, bool], float] = {}
+    errors = []
+    for start in measured:
+        kind = start.resources.kind, start.is_cold
+        if kind not in expected_s:
+            expected_s[kind] = models.seconds(start.resources, is_cold=start.is_cold).p50
+        errors.append(math.log(max(START_FLOOR_S, start.seconds) / expected_s[kind]))
+    return equally_likely(errors, START_SIGMA)
+
+
+def _import_residuals(imports: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
+    """Returns how imports differ from those of the run before, by function. Newest first."""
+    by_function = {}
+    for function, seconds in imports.items():
+        errors = []
+        for newer_s, older_s in pairwise(seconds):
+            if newer_s > 0 and older_s > 0:
+                errors.append(math.log(newer_s / older_s))
+        by_function[function] = equally_likely(errors, IMPORT_SIGMA)
+    return by_function
 
 
 def _transfer(by_phase: Mapping[Phase, Sequence[Act]], phase: Phase) -> Transfer | None:
@@ -211,10 +253,9 @@ def _typical_s(by_phase: Mapping[Phase, Sequence[Act]], phase: Phase, default_s:
     return median(act.seconds for act in acts)
 
 
-# A scenario of an unmeasured task stays within a few orders of magnitude.
-MOST_UNCERTAINTY = 1.5
-# Standard deviation of log start times: those of one platform are alike.
-_START_SIGMA = 0.2
+# Standard deviations of log times while few were measured: starts and imports of one platform are
+# mostly alike.
+START_SIGMA, IMPORT_SIGMA = 0.2, 0.3
 
 
 @dataclass(slots=True)
@@ -313,7 +354,6 @@ def expected_costs(
         tasks.add(task, predictions.of(call, codes[task], keys[task], input_bytes))
 
     acts = knowledge.platform(platform)
-    own, shared = _uncertainty(tasks, predictor, dag, codes)
     import_s = {}
     for task, code in enumerate(codes):
         if code in acts.imports:
@@ -332,9 +372,7 @@ def expected_costs(
         submit_s=acts.submit_s,
         return_s=acts.return_s,
         **_starts(acts, dag.all_needs),
-        uncertainty=Uncertainty(
-            run=own, batch=shared, transfer=acts.transfer_spread, start=_START_SIGMA
-        ),
+        uncertainty=_uncertainty(tasks, predictor, dag, codes, acts),
         basis={task: estimate.basis for task, estimate in tasks.run.items()},
     )
 
@@ -354,30 +392,49 @@ def _uncertainty(
     predictor: Predictor,
     dag: Dag,
     codes: Sequence[str],
-) -> tuple[dict[int, float], float]:
-    """Returns each task's own uncertainty, and the one that all tasks of a run share."""
+    acts: Platform,
+) -> Uncertainty:
+    """Returns the spread of run times, starts, imports and transfers."""
     contributions = []
     own: dict[int, float] = {}
-    # Equal functions share a sigma, which costs as much as a prediction.
-    sigmas: dict[tuple[str, str, bool], float] = {}
+    new_code: dict[int, float] = {}
+    new_sizes: dict[int, float] = {}
+    residuals: dict[int, tuple[float, ...]] = {}
+    imports: dict[str, Sequence[float]] = {}
+    # Equal functions share their residuals, which cost as much as a prediction.
+    laws: dict[tuple[str, str, bool], tuple[tuple[float, ...], float]] = {}
     for task, call in enumerate(dag.calls):
-        estimate = tasks.run[task]
-        # Unmeasured functions have no shared error: there is no past run to learn it from.
-        if not estimate.is_known:
-            own[task] = min(MOST_UNCERTAINTY, estimate.spread)
-            continue
-
-        name, is_same_call = call.function, estimate.is_same_call
+        name, estimate = call.function, tasks.run[task]
+        is_same_call = estimate.is_same_call
         kind = (codes[task], name, is_same_call)
-        if kind not in sigmas:
-            sigma = predictor.batch_sigma(codes[task], name, is_same_call=is_same_call)
-            sigmas[kind] = sigma.own
-        own[task] = min(MOST_UNCERTAINTY, math.hypot(sigmas[kind], estimate.unseen_sigma))
-        contributions.append(TaskContribution(name, tasks.run_s[task], own[task], is_same_call))
+        if kind not in laws:
+            law = predictor.residuals(codes[task], name, is_same_call=is_same_call)
+            laws[kind] = law, pstdev(law)
+            if codes[task] in acts.import_residuals:
+                imports[name] = acts.import_residuals[codes[task]]
+        residuals[task], own[task] = laws[kind]
+        if estimate.code_sigma:
+            new_code[task] = estimate.code_sigma
+        if estimate.size_sigma:
+            new_sizes[task] = estimate.size_sigma
+        # Unmeasured functions have no past errors.
+        if estimate.is_known:
+            contributions.append(TaskContribution(name, tasks.run_s[task], own[task], is_same_call))
 
-    if not contributions:
-        return own, 0.0
-    return own, min(MOST_UNCERTAINTY, predictor.run_sigma(contributions))
+    past, noise = predictor.past_errors(contributions)
+    return Uncertainty(
+        run=own,
+        residuals=residuals,
+        batch=noise,
+        past=past,
+        functions={task: call.function for task, call in enumerate(dag.calls)},
+        new_code=new_code,
+        new_sizes=new_sizes,
+        imports=imports,
+        start=START_SIGMA,
+        start_residuals=acts.start_residuals,
+        transfer=acts.transfer_spread,
+    )
 
 
 def _starts(acts: Platform, needs: Set[Resources]) -> dict[str, Any]:

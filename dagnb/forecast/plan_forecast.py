@@ -9,7 +9,7 @@ from dagnb.graph.brief import brief
 from dagnb.planning.bounds import Bound, lower_bound
 from dagnb.planning.plan import Forecast, Plan
 from dagnb.planning.planner import UNKNOWN, Costs, Problem
-from dagnb.simulation.scenarios import affordable, forecast, quantiles
+from dagnb.simulation.scenarios import forecast
 from dagnb.simulation.simulate import Outcome, outcome_of, play, trace_of
 from dagnb.trace.trace import Trace
 
@@ -33,9 +33,6 @@ class PlanForecast:
         """The percentiles of the makespan, seconds."""
         costs, pool = self.problem.costs, self.problem.pool
         known = known_share(costs, len(self.problem.dag))
-        if affordable(self.plan, costs) == 1:
-            # The one scenario is the median one, which `outcome` has simulated already.
-            return quantiles([self.outcome.makespan_s], costs, known=known)
         return forecast(self.plan, costs, pool, known=known)
 
     @cached_property

@@ -216,7 +216,7 @@ class Plan(Shown):
 class Forecast:
     """Quantiles of the makespan, seconds: with probability 0.8 it lies between p10_s and p90_s.
 
-    n_scenarios: number of simulations. known: share of the predicted run time that rests on
+    n_scenarios: of how many scenarios. known: share of the predicted run time that rests on
     measurements or hints, 0 to 1.
     """
 

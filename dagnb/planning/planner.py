@@ -16,15 +16,17 @@ what evidence a number rests on. `Pool` holds the workers that a plan may use.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from dagnb.graph.brief import brief
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
 from dagnb.planning.plan import Plan
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,30 +92,84 @@ class StartCost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Uncertainty:
-    """The spread of costs: standard deviations of their natural logarithms, 0 for certainty.
+class PastErrors:
+    """The errors of the predictions of one past run: logs of real over predicted time.
 
-    run: task -> its own spread. default_run: of tasks not in run. batch: shared by all tasks of a
-    run, as on a slow day. start, transfer: of each such act.
+    by_function: of the functions that ran in it. mean: of any other function. weight: of this run
+    among the past runs.
+    """
+
+    by_function: Mapping[str, float]
+    mean: float
+    weight: float = 1.0
+
+    def of(self, function: str) -> float:
+        """Returns the error of a function."""
+        return self.by_function.get(function, self.mean)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uncertainty:
+    """The spread of costs on the log scale: standard deviations, or logs of factors as measured.
+
+    What a task does not share with any other:
+    run: task -> standard deviation. default_run: of tasks not in run.
+    residuals: task -> logs of factors, ascending and equally likely, instead of a deviation.
+
+    What is drawn once a run:
+    batch: standard deviation of a factor of all tasks, as on a slow day.
+    past: errors of past runs, one of which is drawn.
+    functions: task -> its function. new_code: task -> standard deviation of a factor that all tasks
+    of its function share, because it never ran, or not with this code.
+    new_sizes: task -> standard deviation of a factor of all tasks that read more or less than ever.
+    imports: function -> logs of factors of its imports.
+    start, start_residuals: of all starts. transfer: of all transfers.
     """
 
     run: Mapping[int, float] = field(default_factory=lambda: _NOTHING)
     default_run: float = 0.0
+    residuals: Mapping[int, Sequence[float]] = field(default_factory=lambda: _NOTHING)
     batch: float = 0.0
+    past: tuple[PastErrors, ...] = ()
+    functions: Mapping[int, str] = field(default_factory=lambda: _NOTHING)
+    new_code: Mapping[int, float] = field(default_factory=lambda: _NOTHING)
+    new_sizes: Mapping[int, float] = field(default_factory=lambda: _NOTHING)
+    imports: Mapping[str, Sequence[float]] = field(default_factory=lambda: _NOTHING)
     start: float = 0.0
+    start_residuals: Sequence[float] = ()
     transfer: float = 0.0
 
     __repr__ = brief
 
     def of(self, task: int) -> float:
-        """Returns the task's own spread."""
-        return self.run.get(task, self.default_run)
+        """Returns the spread of a task beside what the whole run shares."""
+        own = self.run.get(task, self.default_run)
+        return math.hypot(own, self.new_code.get(task, 0.0), self.new_sizes.get(task, 0.0))
 
     @property
     def is_certain(self) -> bool:
         """True if every scenario is the same."""
         shared = (self.default_run, self.batch, self.start, self.transfer)
-        return not (any(shared) or any(self.run.values()))
+        drawn = (self.residuals, self.past, self.imports, self.start_residuals)
+        by_task = (*self.run.values(), *self.new_code.values(), *self.new_sizes.values())
+        return not (any(shared) or any(drawn) or any(by_task))
+
+    def of_tasks_known(self, tasks: Iterable[int]) -> Uncertainty:
+        """Returns the uncertainty when the run times of these tasks are known."""
+        known = set(tasks)
+        return replace(
+            self,
+            run={**self.run, **dict.fromkeys(known, 0.0)},
+            residuals=_without(self.residuals, known),
+            new_code=_without(self.new_code, known),
+            new_sizes=_without(self.new_sizes, known),
+            batch=0.0,
+            past=(),
+        )
+
+
+def _without(by_task: Mapping[int, T], tasks: Set[int]) -> dict[int, T]:
+    return {task: value for task, value in by_task.items() if task not in tasks}
 
 
 @dataclass(frozen=True, kw_only=True)

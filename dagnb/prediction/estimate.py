@@ -16,23 +16,21 @@ Three questions have three answers:
 
     error_shape   by how much may one task be off?      quantiles of all errors
     error_sigma   which part do tasks of a run share?   analysis of variance of the errors
-    run_sigma     by how much may a whole run be off?   past runs, weighted as the plan
+    residuals     how do tasks of a run differ?         errors about the mean of their run
 
-The third cannot follow from the second: a slow machine slows all functions of a run together, a
-larger data set only some. So neither uncertainties of functions are added, nor their variances.
+By how much a whole run may be off, is the fourth; see run_errors.py.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import NamedTuple
 
 from dagnb.planning.planner import UNKNOWN, Basis
-from dagnb.prediction.observation import Batch, Point
+from dagnb.prediction.observation import Batch
 
 PROBABILITIES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 # Bound once: a plan of thousands of tasks asks for tens of thousands of quantiles.
@@ -71,7 +69,8 @@ class Estimate:
     basis: the evidence; where basis.is_known is False, the numbers are a wide default.
     plus: added before taking the logarithm (1 for sizes, which may be 0).
     is_same_call: True if it rests on equal calls of earlier runs.
-    unseen_sigma: the part of the spread that comes of sizes or code never seen before.
+    code_sigma, size_sigma: the parts of the spread that come of code (or a whole function), and of
+    sizes, that never ran before.
     """
 
     median: float
@@ -80,7 +79,8 @@ class Estimate:
     basis: Basis = UNKNOWN
     plus: float = 0.0
     is_same_call: bool = False
-    unseen_sigma: float = 0.0
+    code_sigma: float = 0.0
+    size_sigma: float = 0.0
 
     @property
     def source(self) -> str:
@@ -125,12 +125,12 @@ class Estimate:
         return (self.shape[-3] - self.shape[2]) / (SCORES[-3] - SCORES[2])
 
     def less_certain(self, sigma: float, suffix: str) -> Estimate:
-        """Returns the same median with more spread, for something never seen; suffix: says why."""
+        """Returns the same median with more spread, for code never seen; suffix: says why."""
         return replace(
             self,
             shape=widened(self.shape, sigma),
             basis=replace(self.basis, text=self.basis.text + suffix),
-            unseen_sigma=math.hypot(self.unseen_sigma, sigma),
+            code_sigma=math.hypot(self.code_sigma, sigma),
         )
 
 
@@ -144,12 +144,10 @@ CALL_RUN_SIGMA, CALL_TASK_SIGMA = 0.15, 0.1
 PRIOR_SAMPLES = 9.0
 # Errors are cut to a factor of e**3: one outlier must not become the spread.
 LARGEST = 3.0
-# Whole runs remembered.
-RUNS = 40
-# Functions remembered of each run: those that took longest.
-FUNCTIONS = 100
-# The share of a plan's time that a past run must cover to count as evidence for it.
-COVERED = 0.5
+# Values by which the law of residuals is described: the outermost is exceeded once in 130.
+RESIDUALS = 64
+# Effective samples that an imagined normal law of residuals is worth.
+PRIOR_RESIDUALS = 1.0
 
 # The prior as an imagined run of 21 evenly spread errors.
 _NORMAL = tuple(NormalDist().inv_cdf((i + 0.5) / 21) for i in range(21))
@@ -172,29 +170,6 @@ class Sigma:
         In a scenario a task has the score sqrt(r) * run's score + sqrt(1 - r) * its own.
         """
         return self.shared**2 / (self.shared**2 + self.own**2)
-
-
-class Total(NamedTuple):
-    """The error of all tasks of one function in one run: log of real over predicted seconds.
-
-    by_size, by_call: of predictions from sizes, from equal calls; None where there were none.
-    """
-
-    by_size: float | None
-    by_call: float | None
-
-
-class TaskContribution(NamedTuple):
-    """The part that one task has in a run.
-
-    name: of its function. seconds: predicted. own: standard deviation of its own error.
-    is_same_call: True if it was predicted from equal calls.
-    """
-
-    name: str
-    seconds: float
-    own: float
-    is_same_call: bool
 
 
 def error_shape(errors: Sequence[tuple[float, float]], sigma: float) -> Shape:
@@ -221,7 +196,7 @@ def error_shape(errors: Sequence[tuple[float, float]], sigma: float) -> Shape:
     return tuple(quantiles)
 
 
-def past_errors(batches: Sequence[Batch], *, of_calls: bool = False) -> list[tuple[float, float]]:
+def task_errors(batches: Sequence[Batch], *, of_calls: bool = False) -> list[tuple[float, float]]:
     """Returns (error, weight) of the tasks that had been predicted before they were seen.
 
     of_calls: the errors of predictions from equal calls instead of those from sizes.
@@ -242,7 +217,7 @@ def error_sigma(batches: Sequence[Batch], *, of_calls: bool = False) -> Sigma:
     squares, degrees = 0.0, 1
     means: list[tuple[float, int]] = []
     for batch in batches:
-        run = [_cut(error) for error, _ in past_errors([batch], of_calls=of_calls)]
+        run = [_cut(error) for error, _ in task_errors([batch], of_calls=of_calls)]
         if not run:
             continue
         mean = sum(run) / len(run)
@@ -258,94 +233,74 @@ def error_sigma(batches: Sequence[Batch], *, of_calls: bool = False) -> Sigma:
     return Sigma(math.sqrt(shared), math.sqrt(own))
 
 
-def run_totals(run: Mapping[str, Batch]) -> dict[str, Total]:
-    """Returns the errors of one run by function, without those never predicted."""
-    seconds = {}
-    for name, batch in run.items():
-        stored_s = sum(math.exp(point.y) for point in batch.points)
-        seconds[name] = stored_s * batch.n / len(batch.points)
+def residuals(
+    runs: Iterable[tuple[Sequence[float], float]],
+    sigma: float,
+) -> tuple[float, ...]:
+    """Returns RESIDUALS equally likely logs of the factor that a task does not share with its run.
 
-    totals = {}
-    for name in sorted(run, key=lambda name: (-seconds[name], name))[:FUNCTIONS]:
-        points = run[name].points
-        total = Total(
-            _total_error(points),
-            _total_error(points, of_calls=True),
-        )
-        if total != (None, None):
-            totals[name] = total
-    return totals
-
-
-def run_sigma(runs: Iterable[Mapping[str, Total]], tasks: Sequence[TaskContribution]) -> float:
-    """Returns the standard deviation of the factor by which a run of these tasks may be off.
-
-    A prior counts as one more run; what the tasks' own errors explain is taken off.
-    O(tasks + functions of runs).
+    runs: (errors of the tasks of one run, weight of each). They are taken about the mean of their
+    run and keep their law: two modes stay two. sigma: of PRIOR_RESIDUALS imagined normal ones.
+    O(n log n).
     """
-    whole = sum(task.seconds for task in tasks)
-    if whole <= 0:
-        return RUN_SIGMA
-
-    shares: dict[str, float] = {}
-    call_shares: dict[str, float] = {}
-    noise = 0.0
-    for task in tasks:
-        share = task.seconds / whole
-        shares[task.name] = shares.get(task.name, 0.0) + share
-        call_shares.setdefault(task.name, 0.0)
-        if task.is_same_call:
-            call_shares[task.name] += share
-        noise += (share * task.own) ** 2
-
-    n, squares = 0, 0.0
-    for run in runs:
-        error = _run_error(run, shares, call_shares)
-        if error is not None:
-            n += 1
-            squares += error * error
-
-    from_calls = sum(call_shares.values())
-    prior = from_calls * CALL_RUN_SIGMA**2 + (1.0 - from_calls) * RUN_SIGMA**2
-    shared = max(0.0, squares - n * noise)
-    return math.sqrt((max(0.0, prior) + shared) / (1 + n))
+    pairs = [(sigma * score, PRIOR_RESIDUALS / len(_NORMAL)) for score in _NORMAL]
+    measured = [(errors, weight) for errors, weight in runs if len(errors) > 1]
+    for (errors, weight), centre in zip(measured, _centres(measured), strict=True):
+        pairs += [(error - centre, weight) for error in errors]
+    return _evenly(pairs)
 
 
-def _run_error(
-    run: Mapping[str, Total],
-    shares: Mapping[str, float],
-    call_shares: Mapping[str, float],
-) -> float | None:
-    """Returns the error that a past run would have had with these shares of time.
+def _centres(runs: Sequence[tuple[Sequence[float], float]]) -> list[float]:
+    """Returns the level of each run, less its mean over all: a mean of its own and that of all.
 
-    Returns None when its functions cover less than COVERED of the time.
+    The mean of a few tasks says little of a run whose tasks differ much: errors about it would blur
+    two modes into one. Source: Gelman et al. 2013, Bayesian Data Analysis, section 5.4.
     """
-    covered = real = 0.0
-    for name, share in shares.items():
-        total = run.get(name)
-        if total is None:
-            continue
-        # A function counts as it is mostly predicted in this plan: from calls or from sizes.
-        error = total.by_call if call_shares[name] > share / 2 else total.by_size
-        if error is not None:
-            covered += share
-            real += share * math.exp(error)
-    if covered < COVERED:
-        return None
-    return math.log(real / covered)
+    squares, degrees, means = 0.0, 0, []
+    for errors, _ in runs:
+        mean = sum(errors) / len(errors)
+        means.append(mean)
+        for error in errors:
+            squares += (error - mean) ** 2
+        degrees += len(errors) - 1
+    if not degrees:
+        return means
+
+    own = squares / degrees
+    level = sum(means) / len(means)
+    apart = 0.0
+    for mean, (errors, _) in zip(means, runs, strict=True):
+        apart += max(0.0, (mean - level) ** 2 - own / len(errors))
+    between = apart / len(means)
+    centres = []
+    for mean, (errors, _) in zip(means, runs, strict=True):
+        noise = own / len(errors)
+        trust = between / (between + noise) if noise > 0 else 1.0
+        centres.append(level + trust * (mean - level))
+    return centres
 
 
-def _total_error(points: Sequence[Point], *, of_calls: bool = False) -> float | None:
-    """Returns log(real / predicted seconds) of all tasks together; None if none was predicted."""
-    real = predicted = 0.0
-    for point in points:
-        error = point.error(of_calls=of_calls)
-        if error is not None:
-            real += math.exp(point.y)
-            predicted += math.exp(point.y - error)
-    if predicted <= 0:
-        return None
-    return _cut(math.log(real / predicted))
+def equally_likely(errors: Sequence[float], sigma: float) -> tuple[float, ...]:
+    """Returns RESIDUALS equally likely values of a law, from errors of that law. O(n log n).
+
+    sigma: of PRIOR_RESIDUALS imagined normal ones.
+    """
+    pairs = [(sigma * score, PRIOR_RESIDUALS / len(_NORMAL)) for score in _NORMAL]
+    pairs += [(error, 1.0) for error in errors]
+    return _evenly(pairs)
+
+
+def _evenly(pairs: list[tuple[float, float]]) -> tuple[float, ...]:
+    """Returns RESIDUALS quantiles of weighted values (value, weight), ascending."""
+    pairs.sort()
+    total = sum(weight for _, weight in pairs)
+    values, passed, i = [], 0.0, 0
+    for number in range(RESIDUALS):
+        while i < len(pairs) - 1 and passed + pairs[i][1] < total * (number + 0.5) / RESIDUALS:
+            passed += pairs[i][1]
+            i += 1
+        values.append(pairs[i][0])
+    return tuple(values)
 
 
 def _cut(error: float) -> float:

@@ -158,11 +158,15 @@ class Batch:
     """The tasks of one function in one run.
 
     points: at most POINTS of them. n: how many tasks there were. ended_at: end of the last one.
+    size_error, call_error: mean error of the level that was expected of the run, from sizes and
+    from equal calls; None where there was no such prediction.
     """
 
     points: tuple[Point, ...]
     n: int
     ended_at: float = 0.0
+    size_error: float | None = None
+    call_error: float | None = None
 
     __repr__ = brief
 

@@ -23,7 +23,7 @@ pickle), because errors of times are factors: twice as long is as likely as half
     no function seen       a constant                          a wide default
 
 Estimates of the last two states are marked as unknown.
-A run as a whole is uncertain in another way than the sum of its tasks; see `estimate.run_sigma`.
+A run as a whole is uncertain in another way than the sum of its tasks; see run_errors.py.
 
 The model of one quantity of one function
 -----------------------------------------
@@ -50,27 +50,34 @@ from functools import cached_property
 from dagnb.graph.brief import brief, number
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.planning.planner import HINTED, UNKNOWN, Basis
+from dagnb.planning.planner import HINTED, UNKNOWN, Basis, PastErrors
 from dagnb.prediction.estimate import (
     CALL_RUN_SIGMA,
     CALL_TASK_SIGMA,
     LARGEST_EXPONENT,
     RUN_SIGMA,
-    RUNS,
+    TASK_SIGMA,
     Estimate,
     Shape,
     Sigma,
-    TaskContribution,
-    Total,
     error_shape,
     error_sigma,
     normal,
-    past_errors,
-    run_sigma,
-    run_totals,
+    residuals,
+    task_errors,
     widened,
 )
-from dagnb.prediction.experts import BAYES, EXPERTS, WORST, Calls, Expert, experts, median, usual
+from dagnb.prediction.experts import (
+    BAYES,
+    EXPERTS,
+    WORST,
+    Calls,
+    Expert,
+    experts,
+    median,
+    usual,
+    weights,
+)
 from dagnb.prediction.observation import Batch, Point, Sample, Target, appended, points_of, thinned
 from dagnb.prediction.regression import (
     FIXED,
@@ -83,6 +90,14 @@ from dagnb.prediction.regression import (
     line,
     moments,
     scaling,
+)
+from dagnb.prediction.run_errors import (
+    RUNS,
+    TaskContribution,
+    Total,
+    expected_level,
+    past_errors,
+    run_totals,
 )
 
 # Part of its weight that a loss keeps for each effective sample that follows: half after 34.
@@ -97,6 +112,8 @@ RIVALRY = 0.15
 DISPUTE = 0.5
 # Uncertainty of the exponent outside the sizes seen.
 BEYOND_SIGMA = 0.25
+# Newest runs that the level and the residuals of a function are taken from.
+LEVEL_RUNS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +181,8 @@ class FunctionModel:
             n_samples += batch.weight
             xs += [math.log(point.n_bytes + 1) for point in batch.points]
 
-        errors = past_errors(self.batches)
-        call_errors = past_errors(self.batches, of_calls=True)
+        errors = task_errors(self.batches)
+        call_errors = task_errors(self.batches, of_calls=True)
         call_sigma = math.hypot(CALL_RUN_SIGMA, CALL_TASK_SIGMA)
         return Fit(
             scale=scale,
@@ -178,6 +195,40 @@ class FunctionModel:
             n_samples=n_samples,
             basis=Basis(f"{n} samples, {EXPERTS[chosen]}", expert=EXPERTS[chosen]),
         )
+
+    @cached_property
+    def level(self) -> float:
+        """The mean error that the next run is expected to have, of predictions from sizes.
+
+        Experts predict medians. Where tasks are skewed, or have two modes, their mean on the log
+        scale is another, and it is the mean that decides how long many tasks take.
+        """
+        return expected_level([_mean(errors) for errors, _ in self._fit_errors])
+
+    def residuals(self, *, of_calls: bool = False) -> tuple[float, ...]:
+        """Returns logs of the factors by which tasks differ from what is expected of their run.
+
+        Equally likely, ascending. of_calls: of tasks predicted from equal calls.
+        """
+        if not of_calls:
+            own = residuals(self._fit_errors, TASK_SIGMA)
+            return tuple(self.level + log_factor for log_factor in own)
+        runs = []
+        for batch in self.batches[-LEVEL_RUNS:]:
+            errors = [error for error, _ in task_errors([batch], of_calls=True)]
+            runs.append((errors, batch.point_weight))
+        return residuals(runs, CALL_TASK_SIGMA)
+
+    @cached_property
+    def _fit_errors(self) -> list[tuple[list[float], float]]:
+        """The errors of the tasks of the newest runs, and their weight, by what is known now."""
+        fit, batches = self.fit, self.batches[-LEVEL_RUNS:]
+        chosen = fit.experts[fit.chosen]
+        runs = []
+        for batch, weight in zip(batches, weights(batches), strict=True):
+            errors = [fit.scale.at_origin(p) - chosen.at(p.n_bytes) for p in batch.points]
+            runs.append((errors, weight))
+        return runs
 
     def fitted(self) -> FunctionModel:
         """Returns itself, fitted now rather than at the first prediction, while a user waits."""
@@ -205,6 +256,14 @@ class FunctionModel:
             call_error = self.calls.error(point, fit.scale)
             scored.append(point._replace(size_error=errors[fit.chosen], call_error=call_error))
 
+        size_error = call_error = None
+        if self.target is Target.RUN:
+            # Of the level that was expected, which scenarios are drawn around.
+            size_error = _mean([point.size_error or 0.0 for point in scored]) - self.level
+            call_errors = [p.call_error for p in scored if p.call_error is not None]
+            call_error = _mean(call_errors) if call_errors else None
+        learnt = replace(batch, points=tuple(scored), size_error=size_error, call_error=call_error)
+
         # Losses are weighted by effective samples: one run of a thousand tasks must not decide
         # alone.
         keep = FORGET**batch.weight
@@ -214,7 +273,7 @@ class FunctionModel:
             losses.append(keep * old + share * new)
         return replace(
             self,
-            batches=appended(self.batches, replace(batch, points=tuple(scored))),
+            batches=appended(self.batches, learnt),
             losses=tuple(losses),
             weight=keep * self.weight + batch.weight,
             calls=self.calls.scored(scored, share, keep).learnt(points),
@@ -242,7 +301,8 @@ class FunctionModel:
 
         fresh = [point._replace(size_error=None, call_error=None) for point in new.points]
         calls = self.calls.without_memory().learnt(points)
-        return replace(self, batches=(replace(new, points=tuple(fresh)),), calls=calls)
+        first = replace(new, points=tuple(fresh), size_error=None, call_error=None)
+        return replace(self, batches=(first,), calls=calls)
 
     def estimate(
         self,
@@ -275,7 +335,7 @@ class FunctionModel:
             basis=basis,
             plus=plus,
             is_same_call=bool(before),
-            unseen_sigma=beyond,
+            size_sigma=beyond,
         )
 
     def _scores(self) -> list[float]:
@@ -287,6 +347,10 @@ class FunctionModel:
         total = self.weight + PATIENCE
         pairs = zip(self.losses, first, strict=True)
         return [(loss + PATIENCE * start) / total for loss, start in pairs]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _rivals(
@@ -410,9 +474,24 @@ class Predictor:
         batches = model.batches if model is not None else ()
         return error_sigma(batches, of_calls=is_same_call)
 
-    def run_sigma(self, tasks: Sequence[TaskContribution]) -> float:
-        """Returns the uncertainty of a run of these tasks as a whole, from past runs."""
-        return run_sigma(self._runs, tasks)
+    def residuals(
+        self, function: str, name: str, *, is_same_call: bool = False
+    ) -> tuple[float, ...]:
+        """Returns logs of the factors by which run times of this function differ in a run.
+
+        Equally likely, ascending; of a function never measured, those of a usual one.
+        is_same_call: of tasks predicted from equal calls. O(samples remembered).
+        """
+        model = self._model(Target.RUN, function, name)
+        if model is None:
+            return residuals((), TASK_SIGMA)
+        return model.residuals(of_calls=is_same_call)
+
+    def past_errors(
+        self, tasks: Sequence[TaskContribution]
+    ) -> tuple[tuple[PastErrors, ...], float]:
+        """Returns errors that a run of these tasks may have as a whole, and the noise beside."""
+        return past_errors(self._runs, tasks)
 
     def _predicted(
         self,
@@ -475,21 +554,24 @@ class Predictor:
         plus = target.plus
         if prior.level is not None:
             value = max(0.0, math.exp(prior.level) - plus)
-            return Estimate(value, normal(GUESS_SIGMA), prior.count, HINTED, plus)
+            shape = normal(GUESS_SIGMA)
+            return Estimate(value, shape, prior.count, HINTED, plus, code_sigma=GUESS_SIGMA)
 
         median, sigma = target.default
         if target not in self._pooled:
             self._pooled[target] = self._pooled_line(target)
         pooled = self._pooled[target]
         if pooled is None:
-            return Estimate(median, normal(sigma), plus=plus)
+            return Estimate(median, normal(sigma), plus=plus, code_sigma=sigma)
 
         # The more functions were seen, the more is known of functions here in general.
         n_others = sum(1 for other, _ in self._models if other is target)
         exponent = min(pooled.at(math.log(n_bytes + 1)), LARGEST_EXPONENT)
+        sigma = math.hypot(pooled.sigma, sigma / math.sqrt(n_others))
         return Estimate(
             max(0.0, math.exp(exponent) - plus),
-            normal(math.hypot(pooled.sigma, sigma / math.sqrt(n_others))),
+            normal(sigma),
+            code_sigma=sigma,
             basis=replace(UNKNOWN, text=f"{UNKNOWN}; as {n_others} other functions"),
             plus=plus,
         )

@@ -1,59 +1,253 @@
 """Percentiles of a makespan, from simulations of several scenarios.
 
 A simulation with all costs at their medians gives too short a makespan: a fan-in waits for the
-slowest of its upstream tasks, and one of many is slower than its median nearly always.
+slowest of its upstream tasks, and a sum of skewed times is more than the sum of their medians.
 
-A scenario is a set of costs as reality may turn out. Two sources of noise, both log-normal:
+A scenario is a set of costs as reality may turn out. What tasks share is drawn once in each:
 
-    shared     one factor for all tasks of a run, such as a slow day. The n scenarios take its
-               quantiles (0.5/n, 1.5/n, ...), not draws: few scenarios cover the whole range.
-    own        a factor for each task, drawn.
+    all tasks          a factor, such as a slow day, or the errors of a past run
+    tasks of a         a factor, where the function never ran, or not with this code
+    function
+    tasks of unseen    a factor: growth that is taken for too steep or too flat is so everywhere
+    sizes
+    imports, starts,   a factor each
+    transfers
+    a task             its own, from the factors that were measured
+
+Of what is shared, n scenarios take the quantiles (0.5/n, 1.5/n, ...), each source in an order of
+its own, instead of n draws: few scenarios cover the range of every source.
+Source: McKay, Beckman, Conover 1979, Latin hypercube sampling, doi:10.2307/1268522
 
 All plans are simulated with the same scenarios (common random numbers): otherwise the difference
 between two plans would be mostly chance.
+
+A simulation takes about 30 us a step, and a band needs dozens of scenarios. So all of them are
+played by the much simpler model of list_schedule.py, and a few, evenly spaced by its makespans, by
+the simulator; the ratio of both corrects the others.
+Source: Cochran 1977, Sampling Techniques, section 12.9 (double sampling, ratio estimates).
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
-from itertools import repeat
-from statistics import NormalDist
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from statistics import NormalDist, fmean
 
+from dagnb.graph.brief import brief
 from dagnb.planning.plan import Forecast, Plan
-from dagnb.planning.planner import Costs, LinearCost, Pool
+from dagnb.planning.planner import Costs, LinearCost, PastErrors, Pool, Uncertainty
+from dagnb.simulation.list_schedule import ListSchedule
 from dagnb.simulation.simulate import outcome
 from dagnb.simulation.simulated_run import layout_for
 
 STEPS = 2_000
 """Simulated steps that a forecast may take by default: about 0.1 s."""
 MOST = 16
-"""Scenarios at most by default."""
-_SCORE_90 = NormalDist().inv_cdf(0.9)
+"""Simulated scenarios at most by default."""
+QUICK_STEPS, LEAST_QUICK, MOST_QUICK = 40_000, 32, 160
+"""Steps that list schedules may take, and their number at least and at most: about 0.1 s, too."""
+_inv_cdf = NormalDist().inv_cdf
 
 
 def scenarios(costs: Costs, n_tasks: int, n: int, seed: int = 0) -> Iterator[Costs]:
     """Returns n sets of costs, equally likely. Of one, the medians. O(n_tasks) each."""
-    if n == 1 or costs.uncertainty.is_certain:
-        yield from repeat(costs, n)
-        return
+    drawn = Scenarios(costs, n_tasks, n, seed)
+    return map(drawn.costs_of, range(n))
+
+
+class Scenarios:
+    """The scenarios of some costs, made one by one: those of a large DAG take much memory."""
+
+    __repr__ = brief
+
+    def __init__(self, costs: Costs, n_tasks: int, n: int, seed: int = 0) -> None:
+        self._costs, self._n_tasks, self._seed = costs, n_tasks, seed
+        self._is_certain = n == 1 or costs.uncertainty.is_certain
+        self._shared = _Shared.of(costs.uncertainty, n, seed)
+        self._residuals = _residuals(costs.uncertainty)
+
+    def costs_of(self, number: int) -> Costs:
+        """Returns the costs of one scenario, the same at each call."""
+        if self._is_certain:
+            return self._costs
+        # Seeded by its number: a task's own draws do not depend on how many scenarios there are.
+        chance = random.Random(f"{self._seed}/{number}")
+        shared = self._shared[number]
+        return _scenario(self._costs, self._n_tasks, shared, self._residuals, chance)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shared:
+    """The factors that a scenario shares among its tasks, starts and transfers.
+
+    day: log factor of all tasks. errors: those of a past run. new_code: function -> standard score.
+    new_sizes: standard score of all tasks of unseen sizes. imports: function -> log factor.
+    start, transfer: log factors.
+    """
+
+    day: float
+    errors: PastErrors | None
+    new_code: Mapping[str, float]
+    new_sizes: float
+    imports: Mapping[str, float]
+    start: float
+    transfer: float
+
+    @classmethod
+    def of(cls, uncertainty: Uncertainty, n: int, seed: int) -> list[_Shared]:
+        """Returns those of n scenarios."""
+        strata = _Strata(n, seed)
+        # With past runs, these are taken in order and `batch` is the noise beside them.
+        days = strata.scores("batch") if uncertainty.past else strata.ordered_scores()
+        past = _past_in_order(uncertainty.past, n)
+        functions = {uncertainty.functions.get(task, "") for task in uncertainty.new_code}
+        new_code = {name: strata.scores(f"code/{name}") for name in sorted(functions)}
+        imports = {}
+        for name, logs in uncertainty.imports.items():
+            # The same quantiles for all: a slow disk, or a server that has left, slows all imports.
+            imports[name] = strata.values("imports", logs)
+        transfers, new_sizes = strata.scores("transfer"), strata.scores("sizes")
+        if uncertainty.start_residuals:
+            starts = strata.values("start", uncertainty.start_residuals)
+        else:
+            starts = [uncertainty.start * score for score in strata.scores("start")]
+
+        return [
+            cls(
+                day=uncertainty.batch * days[i],
+                errors=past[i] if past else None,
+                new_code={name: scores[i] for name, scores in new_code.items()},
+                new_sizes=new_sizes[i],
+                imports={name: logs[i] for name, logs in imports.items()},
+                start=starts[i],
+                transfer=uncertainty.transfer * transfers[i],
+            )
+            for i in range(n)
+        ]
+
+    def log_factor(self, uncertainty: Uncertainty, task: int) -> float:
+        """Returns the log of the factor of a task, without its own."""
+        function = uncertainty.functions.get(task, "")
+        log_factor = self.day
+        if self.errors is not None:
+            log_factor += self.errors.of(function)
+        sigma = uncertainty.new_code.get(task, 0.0)
+        if sigma:
+            log_factor += sigma * self.new_code[function]
+        return log_factor + uncertainty.new_sizes.get(task, 0.0) * self.new_sizes
+
+
+@dataclass(frozen=True, slots=True)
+class _Strata:
+    """The middles of n equally likely slices, for each source in an order of its own."""
+
+    n: int
+    seed: int
+
+    def quantiles(self, source: str) -> list[float]:
+        """Returns n probabilities, (0.5/n, 1.5/n, ...) in the order of this source."""
+        order = list(range(self.n))
+        random.Random(f"{self.seed}/{source}").shuffle(order)
+        return [(number + 0.5) / self.n for number in order]
+
+    def scores(self, source: str) -> list[float]:
+        """Returns the same as standard normal scores."""
+        return list(map(_inv_cdf, self.quantiles(source)))
+
+    def ordered_scores(self) -> list[float]:
+        """Returns standard normal scores, ascending."""
+        return [_inv_cdf((number + 0.5) / self.n) for number in range(self.n)]
+
+    def values(self, source: str, ordered: Sequence[float]) -> list[float]:
+        """Returns one of these equally likely values for each scenario."""
+        return [ordered[int(p * len(ordered))] for p in self.quantiles(source)]
+
+
+def _past_in_order(past: Sequence[PastErrors], n: int) -> list[PastErrors]:
+    """Returns the past run of each of n scenarios, by weight, quick ones first."""
+    if not past:
+        return []
+    ordered = sorted(past, key=lambda errors: errors.mean)
+    passed = list(accumulate(errors.weight for errors in ordered))
+    drawn, position = [], 0
     for number in range(n):
-        shared = math.exp(costs.uncertainty.batch * NormalDist().inv_cdf((number + 0.5) / n))
-        # Seeded by its number: the draws of a scenario do not depend on how many there are.
-        yield _scenario(costs, n_tasks, shared, random.Random(f"{seed}/{number}"))
+        while position < len(ordered) - 1 and passed[position] < passed[-1] * (number + 0.5) / n:
+            position += 1
+        drawn.append(ordered[position])
+    return drawn
 
 
-def _scenario(costs: Costs, n_tasks: int, shared: float, chance: random.Random) -> Costs:
+class _Residuals:
+    """A law of log factors, of which equally likely values are known, ascending.
+
+    Between the outermost values it has just these: modes stay modes. Beyond them it is linear in
+    the standard normal score, with the slope of the outer eighth: of a thousand tasks a few are
+    slower than the slowest of a hundred.
+    """
+
+    __slots__ = ("_least", "_slopes", "_values")
+
+    def __init__(self, values: Sequence[float]) -> None:
+        self._values = values
+        n = len(values)
+        self._least = 0.5 / n
+        inner = max(1, n // 8)
+        span = _inv_cdf((inner + 0.5) / n) - _inv_cdf(self._least) if n > 1 else 1.0
+        high = values[-1] - values[-1 - inner] if n > 1 else 0.0
+        low = values[inner] - values[0] if n > 1 else 0.0
+        self._slopes = low / span, high / span
+
+    def drawn(self, chance: random.Random) -> float:
+        """Returns one log factor."""
+        p, least = chance.random(), self._least
+        if least <= p <= 1.0 - least:
+            return self._values[int(p * len(self._values))]
+        # random() may give 0, whose score would be infinite.
+        score, edge = _inv_cdf(max(p, 1e-12)), _inv_cdf(least)
+        if p < least:
+            return self._values[0] + self._slopes[0] * (score - edge)
+        return self._values[-1] + self._slopes[1] * (score + edge)
+
+
+def _residuals(uncertainty: Uncertainty) -> dict[int, _Residuals]:
+    """Returns task -> law of its own factor. Tasks of a function share one."""
+    laws: dict[int, _Residuals] = {}
+    by_task = {}
+    for task, values in uncertainty.residuals.items():
+        if id(values) not in laws:
+            laws[id(values)] = _Residuals(values)
+        by_task[task] = laws[id(values)]
+    return by_task
+
+
+def _scenario(
+    costs: Costs,
+    n_tasks: int,
+    shared: _Shared,
+    residuals: Mapping[int, _Residuals],
+    chance: random.Random,
+) -> Costs:
     uncertainty = costs.uncertainty
-    run_s = {}
+    run_s, import_s = {}, dict(costs.import_s)
     for task in range(n_tasks):
-        own = math.exp(uncertainty.of(task) * chance.gauss(0.0, 1.0))
-        run_s[task] = costs.run(task) * shared * own
-    moving = math.exp(uncertainty.transfer * chance.gauss(0.0, 1.0))
-    starting = math.exp(uncertainty.start * chance.gauss(0.0, 1.0))
+        law = residuals.get(task)
+        if law is not None:
+            own = law.drawn(chance)
+        else:
+            own = uncertainty.run.get(task, uncertainty.default_run) * chance.gauss(0.0, 1.0)
+        run_s[task] = costs.run(task) * math.exp(own + shared.log_factor(uncertainty, task))
+    if shared.imports:
+        for task, seconds in costs.import_s.items():
+            function = uncertainty.functions.get(task, "")
+            import_s[task] = seconds * math.exp(shared.imports.get(function, 0.0))
+
+    moving, starting = math.exp(shared.transfer), math.exp(shared.start)
     return costs.with_(
         run_s=run_s,
+        import_s=import_s,
         fetch=LinearCost(costs.fetch.base_s * moving, costs.fetch.s_per_byte * moving),
         store=LinearCost(costs.store.base_s * moving, costs.store.s_per_byte * moving),
         cold=costs.cold.times(starting),
@@ -65,23 +259,19 @@ def _scenario(costs: Costs, n_tasks: int, shared: float, chance: random.Random) 
 def forecast(
     plan: Plan, costs: Costs, pool: Pool, n: int | None = None, *, known: float = 0.0
 ) -> Forecast:
-    """Returns quantiles of the plan's makespan over its scenarios; see makespans."""
-    return quantiles(makespans(plan, costs, pool, n), costs, known=known)
+    """Returns P10, P50 and P90 of the plan's makespan.
 
-
-def quantiles(ordered: list[float], costs: Costs, *, known: float = 0.0) -> Forecast:
-    """Returns P10, P50 and P90 of makespans, which are ascending.
-
-    known: share of the predicted run time that rests on measurements or hints, 0 to 1.
+    n: scenarios that are simulated, None for as many as are affordable; others are played by a list
+    schedule. known: share of the predicted run time that rests on measurements or hints, 0 to 1.
     """
-    p50 = quantile(ordered, 0.5)
-    if len(ordered) == 1:
-        # One simulation has no spread of its own; the shared factor is known to scale everything.
-        reach = math.exp(_SCORE_90 * costs.uncertainty.batch)
-        p10, p90 = p50 / reach, p50 * reach
-    else:
-        p10, p90 = quantile(ordered, 0.1), quantile(ordered, 0.9)
-    return Forecast(p10_s=p10, p50_s=p50, p90_s=p90, n_scenarios=len(ordered), known=known)
+    ordered = sorted(_corrected(plan, costs, pool, affordable(plan, costs) if n is None else n))
+    return Forecast(
+        p10_s=quantile(ordered, 0.1),
+        p50_s=quantile(ordered, 0.5),
+        p90_s=quantile(ordered, 0.9),
+        n_scenarios=len(ordered),
+        known=known,
+    )
 
 
 def affordable(plan: Plan, costs: Costs) -> int:
@@ -101,6 +291,32 @@ def makespans(plan: Plan, costs: Costs, pool: Pool, n: int | None = None) -> lis
     layout = layout_for(plan, pool)
     drawn = scenarios(costs, len(plan.dag), n)
     return sorted(outcome(plan, scenario, pool, layout).makespan_s for scenario in drawn)
+
+
+def _corrected(plan: Plan, costs: Costs, pool: Pool, n_simulated: int) -> list[float]:
+    """Returns the makespans of many scenarios, of which so many are simulated."""
+    if costs.uncertainty.is_certain:
+        return makespans(plan, costs, pool, 1)
+
+    n = max(n_simulated, min(MOST_QUICK, max(LEAST_QUICK, QUICK_STEPS // len(plan.steps))))
+    schedule, drawn = ListSchedule(plan, costs, pool), Scenarios(costs, len(plan.dag), n)
+    played = sorted((schedule.makespan_s(drawn.costs_of(number)), number) for number in range(n))
+    layout = layout_for(plan, pool)
+    ranks, ratios = [], []
+    for i in range(n_simulated):
+        rank = (2 * i + 1) * n // (2 * n_simulated)
+        quick_s, number = played[rank]
+        simulated_s = outcome(plan, drawn.costs_of(number), pool, layout).makespan_s
+        ranks.append(rank)
+        # Costs may all be 0.
+        ratios.append(simulated_s / quick_s if quick_s > 0 else 1.0)
+    return [quick_s * _at(rank, ranks, ratios) for rank, (quick_s, _) in enumerate(played)]
+
+
+def _at(rank: int, ranks: Sequence[int], ratios: Sequence[float]) -> float:
+    """Returns the mean ratio of the three simulated scenarios whose ranks are nearest."""
+    nearest = sorted(range(len(ranks)), key=lambda i: abs(ranks[i] - rank))[:3]
+    return fmean(ratios[i] for i in nearest)
 
 
 def quantile(ordered: list[float], p: float) -> float:

@@ -9,7 +9,7 @@ import pytest
 from dagnb.forecast.plan_forecast import forecast_of, known_share
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import HINTED, UNKNOWN, Basis, Costs, Pool, Problem, Uncertainty
-from dagnb.simulation.scenarios import MOST, forecast
+from dagnb.simulation.scenarios import MOST_QUICK, forecast
 from dagnb.simulation.simulate import simulate
 from tests import graphs
 from tests.unit.forecast.past_runs import floating
@@ -48,7 +48,7 @@ def test_the_gap_is_how_much_longer_than_the_bound_a_plan_is() -> None:
 
 
 @pytest.mark.parametrize("n", [10, 1_100])
-def test_a_forecast_is_that_of_the_scenarios_even_where_one_simulation_serves_both(n: int) -> None:
+def test_a_forecast_is_that_of_the_scenarios_at_any_number_of_tasks(n: int) -> None:
     dag = graphs.fan_out(n)
     plan = replace(floating(dag), problem=Problem(dag=dag, costs=COSTS, pool=POOL))
 
@@ -56,7 +56,7 @@ def test_a_forecast_is_that_of_the_scenarios_even_where_one_simulation_serves_bo
 
     assert expected is not None
     assert expected.forecast == forecast(plan, COSTS, POOL, known=known_share(COSTS, len(dag)))
-    assert expected.forecast.n_scenarios == (MOST if n == 10 else 1)
+    assert expected.forecast.n_scenarios == (MOST_QUICK if n == 10 else 36)
 
 
 def test_a_plan_has_one_forecast_and_a_plan_without_problem_none() -> None:

@@ -8,11 +8,11 @@ import random
 import pytest
 
 from dagnb.prediction import experts
-from dagnb.prediction.estimate import TaskContribution
 from dagnb.prediction.experts import Calls, usual
 from dagnb.prediction.observation import Point, Sample, Target
 from dagnb.prediction.predictor import FunctionModel, Predictor
 from dagnb.prediction.regression import FIXED
+from dagnb.prediction.run_errors import TaskContribution
 
 SECONDS = {"a": 0.2, "b": 1.0, "c": 5.0}
 
@@ -194,4 +194,18 @@ def test_equal_runs_teach_equal_calls_and_equal_totals() -> None:
             Target.RUN, "f1", "f", 7, key=key
         )
     tasks = [TaskContribution("f", 1.0, 0.1, True)]
-    assert again.run_sigma(tasks) == known.run_sigma(tasks)
+    assert again.past_errors(tasks) == known.past_errors(tasks)
+
+
+def test_calls_that_take_now_this_long_and_now_that_are_predicted_from_all_tasks() -> None:
+    """Three in ten miss a cache, other ones in each run: a call's last times say nothing."""
+    runs = []
+    for number in range(10):
+        source = random.Random(number)
+        times = {f"k{i}": 20.0 if source.random() < 0.3 else 1.0 for i in range(40)}
+        runs.append([sample(key, seconds) for key, seconds in times.items()])
+
+    estimate = taught(*runs).predict(Target.RUN, "f1", "f", 1000, key="k7")
+
+    assert not estimate.is_same_call
+    assert estimate.p50 == pytest.approx(1.0)

@@ -147,7 +147,7 @@ def test_a_plan_that_knows_its_problem_says_what_is_predicted_of_it() -> None:
 
     words = texts(root)
     assert words[0] == "Planner dealt: 4 tasks on 3 workers"
-    assert words[1] == "Forecast: 5 s (4.52 to 5.55 s in 8 of 10 runs)"
+    assert words[1] == "Forecast: 5 s (4.51 to 5.56 s in 8 of 10 runs)"
     assert (
         words[2] == "7.5 GB·s · 1 cold start, 1 warm · no better plan known; the bound allows 25 %"
     )
