@@ -24,7 +24,6 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
 from statistics import median, pstdev
@@ -217,17 +216,24 @@ def _start_residuals(measured: Sequence[MeasuredStart], models: Starts) -> tuple
         if kind not in expected_s:
             expected_s[kind] = models.seconds(start.resources, is_cold=start.is_cold).p50
         errors.append(math.log(max(START_FLOOR_S, start.seconds) / expected_s[kind]))
-    return equally_likely(errors, START_SIGMA)
+    return equally_likely([(error, 1.0) for error in errors], START_SIGMA)
 
 
 def _import_residuals(imports: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
-    """Returns how imports differ from those of the run before, by function. Newest first."""
+    """Returns how imports differ from those of the latest run, by function. Newest first.
+
+    They are as those of one of the runs before: an import server that has them comes and goes.
+    """
     by_function = {}
     for function, seconds in imports.items():
-        errors = []
-        for newer_s, older_s in pairwise(seconds):
-            if newer_s > 0 and older_s > 0:
-                errors.append(math.log(newer_s / older_s))
+        errors: list[tuple[float, float]] = []
+        weight = 1.0
+        for past_s in seconds:
+            if past_s > 0 and seconds[0] > 0:
+                error = math.log(past_s / seconds[0])
+                # A kernel, as imports that take as long to the millisecond are chance.
+                errors += [(error + IMPORT_SIGMA * score, weight) for score in (-0.5, 0.0, 0.5)]
+            weight *= _RECENT_IMPORTS
         by_function[function] = equally_likely(errors, IMPORT_SIGMA)
     return by_function
 
@@ -256,6 +262,8 @@ def _typical_s(by_phase: Mapping[Phase, Sequence[Act]], phase: Phase, default_s:
 # Standard deviations of log times while few were measured: starts and imports of one platform are
 # mostly alike.
 START_SIGMA, IMPORT_SIGMA = 0.2, 0.3
+# The weight of a run's imports, relative to the next newer one.
+_RECENT_IMPORTS = 0.7
 
 
 @dataclass(slots=True)

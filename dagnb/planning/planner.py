@@ -103,6 +103,8 @@ class PastErrors:
     mean: float
     weight: float = 1.0
 
+    __repr__ = brief
+
     def of(self, function: str) -> float:
         """Returns the error of a function."""
         return self.by_function.get(function, self.mean)

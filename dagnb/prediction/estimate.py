@@ -243,11 +243,11 @@ def residuals(
     run and keep their law: two modes stay two. sigma: of PRIOR_RESIDUALS imagined normal ones.
     O(n log n).
     """
-    pairs = [(sigma * score, PRIOR_RESIDUALS / len(_NORMAL)) for score in _NORMAL]
+    pairs: list[tuple[float, float]] = []
     measured = [(errors, weight) for errors, weight in runs if len(errors) > 1]
     for (errors, weight), centre in zip(measured, _centres(measured), strict=True):
         pairs += [(error - centre, weight) for error in errors]
-    return _evenly(pairs)
+    return equally_likely(pairs, sigma)
 
 
 def _centres(runs: Sequence[tuple[Sequence[float], float]]) -> list[float]:
@@ -280,19 +280,13 @@ def _centres(runs: Sequence[tuple[Sequence[float], float]]) -> list[float]:
     return centres
 
 
-def equally_likely(errors: Sequence[float], sigma: float) -> tuple[float, ...]:
-    """Returns RESIDUALS equally likely values of a law, from errors of that law. O(n log n).
+def equally_likely(weighted: Sequence[tuple[float, float]], sigma: float) -> tuple[float, ...]:
+    """Returns RESIDUALS equally likely values of a law, from (error, weight). O(n log n).
 
-    sigma: of PRIOR_RESIDUALS imagined normal ones.
+    sigma: of PRIOR_RESIDUALS imagined normal ones that are added.
     """
-    pairs = [(sigma * score, PRIOR_RESIDUALS / len(_NORMAL)) for score in _NORMAL]
-    pairs += [(error, 1.0) for error in errors]
-    return _evenly(pairs)
-
-
-def _evenly(pairs: list[tuple[float, float]]) -> tuple[float, ...]:
-    """Returns RESIDUALS quantiles of weighted values (value, weight), ascending."""
-    pairs.sort()
+    imagined = [(sigma * score, PRIOR_RESIDUALS / len(_NORMAL)) for score in _NORMAL]
+    pairs = sorted([*imagined, *weighted])
     total = sum(weight for _, weight in pairs)
     values, passed, i = [], 0.0, 0
     for number in range(RESIDUALS):

@@ -138,10 +138,11 @@ def test_starts_and_imports_differ_in_scenarios_as_they_did(knowledge: Knowledge
     assert max(starts) - min(starts) == pytest.approx(math.log(20), rel=0.2)
     slow = [log_factor for log_factor in starts if log_factor > 1.0]
     assert len(slow) / len(starts) == pytest.approx(1 / 3, abs=0.05)
-    assert (min(doubt.imports["part"]), max(doubt.imports["part"])) == (
-        pytest.approx(-math.log(2), abs=0.01),
-        pytest.approx(math.log(2), abs=0.01),
-    )
+    # The latest took 1 s; nearly half of the weight is on runs of 2 s, and none beyond.
+    imports = doubt.imports["part"]
+    longer = [log_factor for log_factor in imports if log_factor > 0.5 * math.log(2)]
+    assert len(longer) / len(imports) == pytest.approx(0.4, abs=0.1)
+    assert max(imports) < math.log(2) + 0.2
 
 
 def test_new_arguments_fall_back_on_sizes_with_more_uncertainty(knowledge: Knowledge) -> None:

@@ -86,4 +86,4 @@ def test_residuals_are_ascending_and_as_many_whatever_was_seen() -> None:
         values = residuals(runs, 0.2)
         assert len(values) == RESIDUALS
         assert list(values) == sorted(values)
-    assert len(equally_likely([1.0, 0.0], 0.2)) == RESIDUALS
+    assert len(equally_likely([(1.0, 1.0), (0.0, 2.0)], 0.2)) == RESIDUALS
