@@ -12,9 +12,10 @@ situation on one graph; its cells are
               from the law itself; the median of the seeds
     bias      forecast p50 over the median of the law; the median of the seeds
 
-The graphs are fans, and two workflows as published: their shapes and mean run times from Juve et al. 2013,
-"Characterizing and profiling scientific workflows", doi:10.1016/j.future.2012.08.015. FOLDER holds recorded ones
-(see cases.py) that take the place of these two. Nothing is started, and no clock is read.
+The graphs are fans, and two workflows in the shapes of Montage and Epigenomics, as Juve et al. 2013 describe them,
+"Characterizing and profiling scientific workflows", doi:10.1016/j.future.2012.08.015. Their run times are of the order
+of those, and none of them is a figure of the paper. FOLDER holds recorded ones (see cases.py) that take the place of
+these two. Nothing is started, and no clock is read.
 """
 
 from __future__ import annotations
