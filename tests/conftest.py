@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
 import pytest
 
+from dagnb import archive
+from dagnb.graph.pickling.made_module import pack_modules
 from tests.home import own_home
 from tests.services.server import running_server, server_binaries
 
@@ -54,6 +57,29 @@ def missing_service(reason: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture
+def few_modules(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only modules of tests that the test's own module needs travel with its runs.
+
+    pytest reads test modules by a loader of its own, so they count as made in memory. All that it
+    has collected would travel with each run: 15 MB, depending on which tests are run together.
+    """
+    own = request.module.__name__
+
+    def pack_needed(modules: Mapping[str, ModuleType]) -> bytes:
+        needed: dict[str, ModuleType] = {}
+        waiting = [own]
+        while waiting:
+            name = waiting.pop()
+            if name not in needed and name in modules:
+                needed[name] = modules[name]
+                pickled = pack_modules({name: modules[name]})
+                waiting.extend(other for other in modules if other.encode() in pickled)
+        return pack_modules(needed)
+
+    monkeypatch.setattr(archive, "pack_modules", pack_needed)
 
 
 @pytest.fixture(scope="session")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from dagnb_workers.agent.client import ask_agent
 
-from dagnb import archive, session
+from dagnb import session
 from dagnb.errors import ConfigError
-from dagnb.graph.pickling.made_module import pack_modules
 from dagnb.storage.embedded import find_server
 from dagnb.testing.launcher_laws import Gate
 from tests.conftest import missing_service
@@ -61,26 +59,3 @@ def embedded_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
     yield home
     session.wait(ask_agent("leave", force=True))
     session.wait_for_pending(60.0)  # as above
-
-
-@pytest.fixture
-def few_modules(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only modules of tests that the test's own module needs travel with its runs.
-
-    pytest reads test modules by a loader of its own, so they count as made in memory. All that it
-    has collected would travel with each run: 15 MB, depending on which tests are run together.
-    """
-    own = request.module.__name__
-
-    def pack_needed(modules: Mapping[str, ModuleType]) -> bytes:
-        needed: dict[str, ModuleType] = {}
-        waiting = [own]
-        while waiting:
-            name = waiting.pop()
-            if name not in needed and name in modules:
-                needed[name] = modules[name]
-                pickled = pack_modules({name: modules[name]})
-                waiting.extend(other for other in modules if other.encode() in pickled)
-        return pack_modules(needed)
-
-    monkeypatch.setattr(archive, "pack_modules", pack_needed)
