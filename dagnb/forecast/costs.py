@@ -19,6 +19,7 @@ for what is new.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import threading
@@ -411,13 +412,14 @@ def _uncertainty(
     imports: dict[str, Sequence[float]] = {}
     # Equal functions share their residuals, which cost as much as a prediction.
     laws: dict[tuple[str, str, bool], tuple[tuple[float, ...], float]] = {}
+    spread_of = functools.cache(pstdev)  # functions never measured have one law
     for task, call in enumerate(dag.calls):
         name, estimate = call.function, tasks.run[task]
         is_same_call = estimate.is_same_call
         kind = (codes[task], name, is_same_call)
         if kind not in laws:
             law = predictor.residuals(codes[task], name, is_same_call=is_same_call)
-            laws[kind] = law, pstdev(law)
+            laws[kind] = law, spread_of(law)
             if codes[task] in acts.import_residuals:
                 imports[name] = acts.import_residuals[codes[task]]
         residuals[task], own[task] = laws[kind]

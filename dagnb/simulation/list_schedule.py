@@ -107,6 +107,9 @@ class _Play:
         self.start_s = scenario.start(DEFAULT, is_warm=False).total_s + scenario.program_s
         self.now = self.start_s if schedule.is_eager else 0.0
         self.ends: list[tuple[float, int]] = []
+        # (priority, number) of queues with ready steps while as many workers are busy as there may
+        # be: a plan may name more than the pool has.
+        self.held_back: list[tuple[int, int]] = []
         # Workers that have not started; those of an eager pool all have.
         self.n_missing = [schedule.cap, *[1] * schedule.n_named]
         self.n_free = [0] * len(self.n_missing)
@@ -138,6 +141,8 @@ class _Play:
                     touched.add(number)
             for number in touched:
                 self.begin(number)
+            while self.held_back and len(self.ends) < schedule.cap:
+                self.begin(heappop(self.held_back)[1])
         return self.now
 
     def begin(self, number: int) -> None:
@@ -145,6 +150,9 @@ class _Play:
         queue = self.ready[number]
         while queue:
             begin_s = self.now
+            if len(self.ends) >= self.schedule.cap:
+                heappush(self.held_back, (queue[0][0], number))
+                return
             if self.n_free[number]:
                 self.n_free[number] -= 1
             elif self.n_missing[number]:

@@ -48,7 +48,8 @@ STEPS = 2_000
 MOST = 16
 """Simulated scenarios at most by default."""
 QUICK_STEPS, LEAST_QUICK, MOST_QUICK = 40_000, 32, 160
-"""Steps that list schedules may take, and their number at least and at most: about 0.1 s, too."""
+"""Steps that list schedules may take, and their number at least and at most: about 0.1 s, too, and
+a second at 10,000 steps."""
 _inv_cdf = NormalDist().inv_cdf
 
 

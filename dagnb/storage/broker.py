@@ -27,14 +27,16 @@ Requests of containers are not trusted:
                  by a key of the run that containers never get. The broker accepts it only while the
                  container is lent to that run. So it is worth nothing afterwards, or elsewhere.
     which file   Names of values and of the client's arrays, in the directory of that run. Files are
-                 opened for reading, and made for writing only if they do not exist.
+                 opened for reading, and made for writing only if they do not exist. (A container
+                 with the user of the client itself can open what it reads anew, for writing.)
     how much     The room of the run, which the broker counts; nothing is given back before its end.
     how often    REQUEST_S to send a request, N_AT_ONCE requests of one container at a time, and
                  N_CONNECTIONS that have sent nothing; then the longest silent one is closed.
 
 The descriptor with which a container has made a file can do more: cut it, or write past its end.
-Such pages count against the memory of that container, and are freed with the run. Its own run is
-all that it can spoil so, as it can in the store: containers keep accidents in.
+Such pages count against the memory of that container, and are freed with the run. Its own run, and
+the client that maps a result of it, are all that it can spoil so, as its results can in any case:
+containers keep accidents in.
 
 A broker that is away. A value goes to the store instead. A value that is in a segment cannot be
 read without the broker: the next one listens at the same place within seconds, and a worker waits

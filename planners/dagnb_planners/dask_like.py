@@ -89,7 +89,8 @@ class DaskLike:
     def plan(self, problem: Problem) -> Plan:
         """Returns a plan with every step pinned, its priority the depth-first number.
 
-        O(edges x workers that hold an input), and for each second of the run O(workers + tasks).
+        O(edges x workers that hold an input), and for each second of the run with idle workers
+        O(tasks that they may steal x idle workers).
         """
         prices, numbers = RankPrices(problem), depth_first(problem.dag)
 
@@ -149,10 +150,12 @@ class DaskScheduler:
         self.saturated: dict[int, DaskWorker] = {}
         self.blocks: dict[str, tuple[DaskWorker, int]] = {}  # the last worker, tasks left for it
         self.holders: list[set[int]] = [set() for _ in self.dag.calls]
-        self.worker_of = [-1] * len(self.dag)
         # (moment, serial, task, worker): inputs have arrived, or (running) the task has ended.
         self.events: list[tuple[float, int, int, int]] = []
         self.n_events = 0
+        # Serial of the event of each task that counts: a task that is stolen there and back has
+        # others, of before.
+        self.newest = [0] * len(self.dag)
         self.now, self.next_steal_s = 0.0, STEAL_S
         self.began: list[tuple[int, int]] = []  # task, worker
         self.sent: Counter[str] = Counter()  # to all workers, by function
@@ -170,7 +173,10 @@ class DaskScheduler:
         missing = [len(set(call.upstream)) for call in self.dag.calls]
         self._send_all(sources(self.dag))
         while self.events:
-            moment, _, task, number = self.events[0]
+            moment, serial, task, number = self.events[0]
+            if serial != self.newest[task]:
+                heapq.heappop(self.events)
+                continue
             if self.chosen.steals and self.next_steal_s < moment:
                 self.now = self.next_steal_s
                 # Until the next event, a further look would find what this one has.
@@ -181,7 +187,7 @@ class DaskScheduler:
             self.now, worker = moment, self.workers[number]
             if worker.running == task:
                 self._end(worker, task, missing)
-            elif self.worker_of[task] == number:  # else it was stolen meanwhile
+            else:
                 self._arrive(worker, task)
             self._begin_next(worker)
         self._place()
@@ -294,7 +300,6 @@ class DaskScheduler:
 
     def _send(self, task: int, worker: DaskWorker) -> None:
         """Send a task to a worker, which fetches what it lacks, all at the same time."""
-        self.worker_of[task] = worker.number
         worker.sent[task] = None
         worker.functions[self.functions[task]] += 1
         self.sent[self.functions[task]] += 1
@@ -309,6 +314,7 @@ class DaskScheduler:
 
     def _later(self, seconds: float, task: int, worker: DaskWorker) -> None:
         self.n_events += 1
+        self.newest[task] = self.n_events
         heapq.heappush(self.events, (self.now + seconds, self.n_events, task, worker.number))
 
     def _arrive(self, worker: DaskWorker, task: int) -> None:
@@ -319,10 +325,8 @@ class DaskScheduler:
         heapq.heappush(worker.ready, (self.numbers[task], task))
 
     def _begin_next(self, worker: DaskWorker) -> None:
-        while worker.running < 0 and worker.ready:
+        if worker.running < 0 and worker.ready:
             _, task = heapq.heappop(worker.ready)
-            if self.worker_of[task] != worker.number:
-                continue  # stolen
             worker.running = task
             self.began.append((task, worker.number))
             self._later(self.prices.busy[task], task, worker)
@@ -387,6 +391,9 @@ class DaskScheduler:
                 if thief is None or not self._pays(task, victim, thief):
                     continue
                 self._take_from(victim, task)
+                if (self.numbers[task], task) in victim.ready:
+                    victim.ready.remove((self.numbers[task], task))
+                    heapq.heapify(victim.ready)
                 self._send(task, thief)
                 has_moved = True
                 if thief.number not in self.idle:

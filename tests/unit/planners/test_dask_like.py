@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+from itertools import pairwise
 
 import pytest
 from dagnb_planners.dask_like import DaskLike, worker_counts
@@ -130,3 +132,27 @@ def test_no_workers_at_all_are_refused() -> None:
 def test_no_slots_at_all_are_refused() -> None:
     with pytest.raises(ConfigError, match="saturation=0"):
         DaskLike(saturation=0)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_task_that_is_stolen_there_and_back_begins_once(seed: int) -> None:
+    """Layers of 30 tasks on 8 workers, of very unequal run times, with values of up to 500 MB."""
+    chance = random.Random(seed)
+    names = [[f"l{layer}-{i}" for i in range(30)] for layer in range(10)]
+    edges = []
+    for above, below in pairwise(names):
+        for name in below:
+            edges += [(upstream, name) for upstream in chance.sample(above, 2)]
+    tasks = [name for layer in names for name in layer]
+    dag = Dag.from_edges(tasks, edges, functions=[name.split("-")[0] for name in tasks])
+    asked = problem(
+        dag,
+        8,
+        {name: chance.lognormvariate(0.0, 1.0) for name in tasks},
+        fetch=LinearCost(0.0, 1e-8),
+        output_bytes={task: chance.randint(100_000, 500_000_000) for task in range(len(dag))},
+    )
+
+    plan = DaskLike(n_workers=8).plan(asked)
+
+    assert sorted(step.task for step in plan.steps) == list(range(len(dag)))

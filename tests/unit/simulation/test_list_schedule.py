@@ -80,3 +80,18 @@ def test_costs_of_nothing_have_a_schedule_of_nothing() -> None:
     costs = Costs(default_run_s=0.0, default_output_bytes=0, commit_s=0.0, cold=StartCost())
 
     assert ListSchedule(floating(dag), costs, PROCESSES).makespan_s(costs) == 0.0
+
+
+@pytest.mark.parametrize("pool", [PROCESSES, CONTAINERS])
+def test_no_more_workers_run_at_a_time_than_the_pool_has(pool: Pool) -> None:
+    """a plan made for another pool: each of 40 tasks on a worker of its own"""
+    dag = graphs.wide(40)
+    plan = pinned(dag, Pool())
+    assert len({step.worker for step in plan.steps}) > 20
+    costs = costs_of(dag)
+
+    seconds = ListSchedule(plan, costs, pool).makespan_s(costs)
+
+    # A list schedule starts a container for each worker; in the simulator they are lent on, warm.
+    assert seconds == pytest.approx(outcome(plan, costs, pool).makespan_s, rel=0.5)
+    assert seconds > sum(costs.run_s.values()) / 4

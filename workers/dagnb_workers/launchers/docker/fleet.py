@@ -82,7 +82,11 @@ class Fleet:
             make_socket_folder(self._directory)
             self.broker.listen()
         except OSError as error:
-            _log.warning("large values of containers go through the store: %s", error)
+            _log.warning(
+                "containers cannot share memory: %s. Large values go through the store, but large "
+                "arrays given to tasks cannot be read: Docker(shared_memory_mb=0) stores them.",
+                error,
+            )
         else:
             self.start_task(self.broker.serve())
 

@@ -53,8 +53,10 @@ class Host:
         while line := await reader.readline():
             request = json.loads(line)
             if "leave" in request:
-                await self._fleet.containers.leave()
+                # First: ending containers may take longer than the agent waits, and then the next
+                # host listens at the same place.
                 self._fleet.broker.close()
+                await self._fleet.containers.leave()
                 break
             self._handle_request(request)
         os._exit(0)  # a normal exit would wait for threads that wait for the engine
