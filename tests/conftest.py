@@ -12,6 +12,7 @@ import pytest
 
 from dagnb import archive
 from dagnb.graph.pickling.made_module import pack_modules
+from dagnb.storage.segments import SHARED_MEMORY
 from tests.home import own_home
 from tests.services.server import running_server, server_binaries
 
@@ -57,6 +58,13 @@ def missing_service(reason: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def shared_memory() -> None:
+    """The system has memory that processes share by files: Linux has it."""
+    if not SHARED_MEMORY.is_dir():
+        missing_service(f"this system has no {SHARED_MEMORY}: Linux has it")
 
 
 @pytest.fixture

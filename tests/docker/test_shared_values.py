@@ -43,8 +43,7 @@ from tests.services.processes import await_that, is_alive
 pytestmark = [
     pytest.mark.docker,
     pytest.mark.redis,
-    pytest.mark.usefixtures("few_modules"),
-    pytest.mark.skipif(not segments.SHARED_MEMORY.is_dir(), reason="no shared memory here"),
+    pytest.mark.usefixtures("few_modules", "shared_memory"),
 ]
 
 N_BYTES = 4 << 20

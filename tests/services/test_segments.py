@@ -47,7 +47,7 @@ from tests.services.processes import await_that, is_alive, supervisor_of
 
 pytestmark = [
     pytest.mark.redis,
-    pytest.mark.skipif(not segments.SHARED_MEMORY.is_dir(), reason="no shared memory here"),
+    pytest.mark.usefixtures("shared_memory"),
 ]
 
 

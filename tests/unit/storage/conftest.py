@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dagnb.storage import segments
+from tests.conftest import missing_service
 from tests.unit.storage.sizes import LIMIT
 
 
@@ -35,6 +36,6 @@ def small_memory(shared: Path) -> Iterator[Path]:
     """A file system in memory that holds 1 MiB."""
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", str(shared)]
     if os.getuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("only root may mount")
+        missing_service("a small file system has to be mounted, which only root may do")
     yield shared
     subprocess.run(["umount", "-l", str(shared)], check=True)
