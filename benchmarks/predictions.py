@@ -108,7 +108,7 @@ def play(runs: Runs, scores: dict[Target, list[Score]], spent: list[float]) -> f
 
 
 class Learnt:
-    """What expected_costs asks of a history, from one predictor; nothing is known of the platform."""
+    """The part of a history that expected_costs asks for: one predictor, nothing of the platform."""
 
     def __init__(self) -> None:
         self.all = Predictor()

@@ -128,7 +128,7 @@ def grown(value: Block, *_: str) -> Block:
 
 
 def first(value: Block, *_: str) -> int:
-    """How a block begins; then change it."""
+    """Returns the first byte of a block; then changes it."""
     number = int(value.data[0])
     value.data[0] = 99
     return number

@@ -99,7 +99,7 @@ def test_a_reader_that_is_planned_before_its_input_takes_nothing() -> None:
 
 
 def test_a_reader_with_inputs_elsewhere_may_still_take_those_that_are_here() -> None:
-    """Whether the value stays depends on the other input being there in time."""
+    """The value stays if the other input is there in time."""
     assert stay(pinned(graphs.drawn("a c", "b c"), "a b c", {"b": "v"})) == {"a c"}
 
 

@@ -303,7 +303,7 @@ def test_two_functions_of_one_name_are_both_there() -> None:
 
 
 def has_own_call(made: Program, position: int) -> bool:
-    """Whether the argument bytes are in the record."""
+    """True if the argument bytes are in the record."""
     return body(made, position).call in record(made, position).body
 
 

@@ -84,7 +84,7 @@ def owner(directory: str, tmp_path: Path) -> Iterator[Owner]:
 
 
 def invocation(owner: Owner, **fields: Any) -> Invocation:
-    """What a container gets."""
+    """The files that a container gets."""
     usual = Invocation(
         run="RUN",
         store="memory://",
