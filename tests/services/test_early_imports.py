@@ -324,17 +324,18 @@ def test_modules_that_the_client_names_are_imported_before_its_first_run(lab: La
 
     assert lab.run(named) == [3]
 
-    assert lab.await_server("plain_pack.sub")["modules"] == ["plain_pack.sub"]
+    # Servers of other tests may have it too, with the package before it.
+    assert ["plain_pack.sub"] in [server["modules"] for server in servers() if server["is_ready"]]
     assert lab.n_imports() == 2
 
 
 def test_nothing_is_imported_early_where_the_client_names_nothing(lab: Lab) -> None:
     none = USES.replace("run(uses)", "run(uses, preload=())")
-    before = servers()
+    before = {server["pid"] for server in servers()}
 
     assert [lab.run(none), lab.run(none)] == [[3], [3]]
 
-    assert [server["pid"] for server in servers()] == [server["pid"] for server in before]
+    assert {server["pid"] for server in servers()} <= before  # one too many may have been ended
     assert lab.n_imports() == 4
 
 

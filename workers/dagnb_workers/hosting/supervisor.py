@@ -392,17 +392,19 @@ class Supervisor:
 
     async def _watch_exits(self) -> None:
         while (ended := await self._fork_server.exits.get()) is not None:
+            # What the worker left is read before the task starts: the end of the run cancels tasks,
+            # even those that have not started yet.
             worker = self._workers.pop(ended.name)
-            self._start_task(self._on_worker_exit(worker, ended))
+            facts = self._death_facts(worker, ended)
+            self._note_imports(worker)
+            worker.close()
+            self._start_task(self._on_worker_exit(worker, facts))
         raise LaunchError(
             "the workers' fork server died. Another supervisor is started for the run."
         )
 
-    async def _on_worker_exit(self, worker: WorkerProcess, ended: Exit) -> None:
+    async def _on_worker_exit(self, worker: WorkerProcess, facts: crash.DeathFacts) -> None:
         """Report the death with its proof, then start another worker."""
-        facts = self._death_facts(worker, ended)
-        self._note_imports(worker)
-        worker.close()
         if facts.code == 0 and facts.running is None:
             await self._send_heartbeat()  # the worker left by itself: most likely the run is over
 
