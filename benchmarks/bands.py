@@ -36,7 +36,8 @@ from pathlib import Path
 import cases
 from dagnb_planners.flexible import Flexible
 
-from dagnb.forecast.costs import Knowledge, expected_costs
+from dagnb.forecast.costs import expected_costs
+from dagnb.forecast.knowledge import Knowledge
 from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph.dag import Dag
 from dagnb.planning.plan import Plan

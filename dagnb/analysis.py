@@ -14,8 +14,8 @@ from dagnb.exchange.chrome import chrome_trace
 from dagnb.exchange.wfformat import read, write
 from dagnb.exchange.workflow import Workflow
 from dagnb.forecast.compare import Comparison, compare_plans
-from dagnb.forecast.costs import knowledge
 from dagnb.forecast.function_forecast import FunctionForecast, function_forecast
+from dagnb.forecast.knowledge import knowledge
 from dagnb.forecast.past import Past, changed
 from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph.dag import Dag, Targets

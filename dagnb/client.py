@@ -30,7 +30,8 @@ from dagnb.errors import (
     StorageError,
 )
 from dagnb.forecast.background import PREDICTED_STEPS, BackgroundForecast
-from dagnb.forecast.costs import expected_costs, knowledge
+from dagnb.forecast.costs import expected_costs
+from dagnb.forecast.knowledge import knowledge
 from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph import client_hook
 from dagnb.graph.dag import Dag, Targets

@@ -7,29 +7,18 @@
 
 Sizes and times are medians of predictions, bytes and seconds.
 
-What they are predicted from is `Knowledge`, which a process has of the history:
-
-    samples of functions  ->  Predictor                           by name of the function
-    acts of a platform    ->  Platform: transfers, starts, ...    by name of the platform
-
-Reading a history of thousands of runs takes seconds, so a process does it once and later asks only
-for what is new.
+They are predicted from what a process knows of the history, see knowledge.py.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
-import os
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from operator import attrgetter
-from pathlib import Path
 from statistics import median, pstdev
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dagnb.graph.brief import brief
 from dagnb.graph.dag import Call, Dag
@@ -49,8 +38,11 @@ from dagnb.prediction.platform_model import (
 )
 from dagnb.prediction.predictor import Predictor
 from dagnb.prediction.run_errors import TaskContribution
-from dagnb.run_history.history import ACTS, Act, History, first_of_each
+from dagnb.run_history.history import Act
 from dagnb.trace.trace import STARTING, Phase
+
+if TYPE_CHECKING:
+    from dagnb.forecast.knowledge import Knowledge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,75 +88,6 @@ class Platform:
             import_s=part * usual[Phase.IMPORT],
             register_s=part * usual[Phase.REGISTER],
         )
-
-
-class Knowledge:
-    """The knowledge of one history; grows with it. Safe to use from several threads."""
-
-    def __init__(self, history: History) -> None:
-        """Reads nothing yet."""
-        self.history = history
-        self._lock = threading.Lock()
-        self._birth = ""
-        self._clear()
-
-    def _clear(self) -> None:
-        self._predictor = Predictor()
-        # Name of a function -> number of the last sample that was read.
-        self._read: dict[str, int] = {}
-        # Name of a platform -> number of the last act that was read, the acts, their model.
-        self._platforms: dict[str, tuple[int, list[Act], Platform]] = {}
-
-    def predictor(self, names: Iterable[str]) -> Predictor:
-        """Returns the predictor, after learning all runs of functions of these names.
-
-        Raises HistoryError.
-        """
-        with self._up_to_date():
-            groups: dict[int, list[str]] = {}
-            for name in sorted(set(names)):
-                groups.setdefault(self._read.get(name, 0), []).append(name)
-            # One query for all names read equally far, which in a notebook is mostly one.
-            for after, group in groups.items():
-                runs, last = self.history.samples(group, after)
-                for run in runs:
-                    self._predictor.learn(run)
-                self._read.update(dict.fromkeys(group, last))
-            return self._predictor
-
-    def platform(self, name: str) -> Platform:
-        """Returns the costs of the acts of this platform. Raises HistoryError."""
-        with self._up_to_date():
-            after, acts, model = self._platforms.get(name, (0, [], Platform()))
-            new, last = self.history.acts(name, after)
-            if new:
-                # As many as the history stores; the newest come first.
-                acts = first_of_each([*new, *acts], attrgetter("kind"), ACTS)
-                model = platform(acts)
-                self._platforms[name] = last, acts, model
-        return model
-
-    @contextlib.contextmanager
-    def _up_to_date(self) -> Iterator[None]:
-        """Lets one thread in, without knowledge of a history that has been forgotten since."""
-        with self._lock:
-            birth = self.history.birth()
-            if birth != self._birth:
-                self._birth = birth
-                self._clear()
-            yield
-
-
-_known: dict[Path, Knowledge] = {}
-
-# In a forked child another thread of the parent may have held a lock: begin anew.
-os.register_at_fork(after_in_child=_known.clear)
-
-
-def knowledge(path: Path | None = None) -> Knowledge:
-    """Returns the knowledge of the user's history, or of the one at this path."""
-    history = History(path)
-    return _known.setdefault(history.path, Knowledge(history))
 
 
 def platform(acts: Sequence[Act]) -> Platform:

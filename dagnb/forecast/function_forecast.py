@@ -19,7 +19,7 @@ from dagnb.prediction.observation import Sample, Target
 from dagnb.prediction.predictor import Predictor
 
 if TYPE_CHECKING:
-    from dagnb.forecast.costs import Knowledge
+    from dagnb.forecast.knowledge import Knowledge
 
 HEADS = (
     "resources",
@@ -143,7 +143,7 @@ def function_forecast(
     never ran is no error. Raises UnknownNameError, HistoryError.
     """
     runs, _ = knowledge.history.samples([name])
-    samples = [sample for run in runs for sample in run]
+    samples = [sample for run in runs for sample in run.samples]
     if not samples and options is None:
         functions = [known for known, _ in knowledge.history.functions()]
         raise UnknownNameError("function", name, functions)

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from dagnb.errors import ConfigError
 from dagnb.forecast.background import PREDICTED_STEPS
-from dagnb.forecast.costs import Knowledge, expected_costs
+from dagnb.forecast.costs import expected_costs
+from dagnb.forecast.knowledge import Knowledge
 from dagnb.graph.brief import brief
 from dagnb.graph.dag import Call, Dag
 from dagnb.planning.plan import Plan

@@ -6,7 +6,9 @@ pickle), because errors of times are factors: twice as long is as likely as half
     samples of one run                    observation      thins a run and weighs it (Kish)
       |  by function and quantity
       v
-    FunctionModel                         predictor        predicts, scores, then learns (Dawid)
+    Learnt                                learnt           what is known of one name, also in files
+      v
+    FunctionModel                         function_model   predicts, scores, then learns (Dawid)
       |-- effect of CPUs and memory       regression       random intercepts (Laird and Ware)
       |-- value from bytes read           experts          nearest, usual, last, lines by evidence
       |                                   regression       evidence of a line (Bishop)
@@ -24,353 +26,40 @@ pickle), because errors of times are factors: twice as long is as likely as half
 
 Estimates of the last two states are marked as unknown.
 A run as a whole is uncertain in another way than the sum of its tasks; see run_errors.py.
-
-The model of one quantity of one function
------------------------------------------
-It holds remembered runs, and the scores of experts.
-
-    learnt(run):     predict it with all experts -> errors -> losses, spread -> remember it
-    estimate(task):  equal calls, if they are trusted; else the expert of least loss
-                     spread = past errors + sizes never seen + disagreement of experts + resources
-
-A whole run is predicted from what was known before it, as plans are, and only then learnt.
-Residuals within a run would be too small, because runs differ as a whole.
-Source: Dawid 1984, prequential statistics, doi:10.2307/2981683; Vovk et al. 2005, Algorithmic
-Learning in a Random World (conformal prediction).
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from dataclasses import replace
+from functools import cache
 
-from dagnb.graph.brief import brief, number
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.planning.planner import HINTED, UNKNOWN, Basis, PastErrors
+from dagnb.planning.planner import HINTED, UNKNOWN, PastErrors
 from dagnb.prediction.estimate import (
-    CALL_RUN_SIGMA,
-    CALL_TASK_SIGMA,
     LARGEST_EXPONENT,
-    RUN_SIGMA,
     TASK_SIGMA,
     Estimate,
-    Shape,
     Sigma,
-    error_shape,
     error_sigma,
     normal,
     residuals,
-    task_errors,
-    widened,
 )
-from dagnb.prediction.experts import (
-    BAYES,
-    EXPERTS,
-    WORST,
-    Calls,
-    Expert,
-    experts,
-    median,
-    usual,
-    weights,
-)
-from dagnb.prediction.observation import Batch, Point, Sample, Target, appended, points_of, thinned
+from dagnb.prediction.function_model import FunctionModel
+from dagnb.prediction.learnt import Learnt
+from dagnb.prediction.observation import Sample, Target
 from dagnb.prediction.regression import (
-    FIXED,
     GUESS_SIGMA,
     VAGUE,
     LinearModel,
     Prior,
-    Scaling,
     hinted,
     line,
     moments,
-    scaling,
 )
-from dagnb.prediction.run_errors import (
-    RUNS,
-    TaskContribution,
-    Total,
-    expected_level,
-    past_errors,
-    run_totals,
-)
-
-# Part of its weight that a loss keeps for each effective sample that follows: half after 34.
-FORGET = 0.98
-# Effective samples that the order of EXPERTS is worth before there are losses.
-PATIENCE = 5.0
-# Mean loss before there is evidence: a little more for each later expert.
-FIRST_LOSS = 0.02
-# An expert whose mean loss is larger than the least by so much weighs e times less.
-RIVALRY = 0.15
-# Part of the experts' disagreement that is added as spread; some of it is in past errors already.
-DISPUTE = 0.5
-# Uncertainty of the exponent outside the sizes seen.
-BEYOND_SIGMA = 0.25
-# Newest runs that the level and the residuals of a function are taken from.
-LEVEL_RUNS = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """All that a model predicts with, computed once from its memory.
-
-    chosen: position of the expert that predicts. rivals: (weight, expert) of the others.
-    shape, call_shape: past errors of predictions from sizes, from equal calls.
-    sizes: (smallest, largest) log size seen. n_samples: effective.
-    """
-
-    scale: Scaling
-    experts: tuple[Expert, ...]
-    chosen: int
-    rivals: tuple[tuple[float, Expert], ...]
-    shape: Shape
-    call_shape: Shape
-    sizes: tuple[float, float]
-    n_samples: float
-    basis: Basis
-
-    __repr__ = brief
-
-    def beyond(self, n_bytes: int) -> float:
-        """Returns the standard deviation that comes of a size never seen."""
-        x = math.log(n_bytes + 1)
-        return BEYOND_SIGMA * max(0.0, self.sizes[0] - x, x - self.sizes[1])
-
-    def uncertainty(self, n_bytes: int, y: float) -> float:
-        """Returns the standard deviation that past errors do not show.
-
-        It comes from sizes never seen, and from rivals whose predictions differ from y.
-        """
-        squares = sum(weight * (rival.at(n_bytes) - y) ** 2 for weight, rival in self.rivals)
-        return math.hypot(self.beyond(n_bytes), DISPUTE * math.sqrt(squares))
-
-
-@dataclass(frozen=True)
-class FunctionModel:
-    """One quantity of one function.
-
-    batches: the runs remembered. losses: of each of EXPERTS, discounted sums of absolute errors.
-    weight: effective samples in these sums. calls: the expert of equal calls, scored by itself.
-    """
-
-    target: Target
-    prior: Prior = VAGUE
-    batches: tuple[Batch, ...] = ()
-    losses: tuple[float, ...] = (0.0,) * len(EXPERTS)
-    weight: float = 0.0
-    calls: Calls = field(default_factory=Calls)
-
-    __repr__ = brief
-
-    @cached_property
-    def fit(self) -> Fit:
-        """The fitted experts; needs at least one run. O(points log points), once."""
-        scale = FIXED if self.target is Target.OUTPUT else scaling(self.batches)
-        fitted, best = experts(self.batches, scale, self.prior)
-        scores = self._scores()
-        chosen = scores.index(min(scores))
-        n, n_samples, xs = 0, 0.0, []
-        for batch in self.batches:
-            n += batch.n
-            n_samples += batch.weight
-            xs += [math.log(point.n_bytes + 1) for point in batch.points]
-
-        errors = task_errors(self.batches)
-        call_errors = task_errors(self.batches, of_calls=True)
-        call_sigma = math.hypot(CALL_RUN_SIGMA, CALL_TASK_SIGMA)
-        return Fit(
-            scale=scale,
-            experts=fitted,
-            chosen=chosen,
-            rivals=_rivals(fitted, scores, chosen),
-            shape=error_shape(errors, math.hypot(best.sigma, RUN_SIGMA)),
-            call_shape=error_shape(call_errors, call_sigma),
-            sizes=(min(xs), max(xs)),
-            n_samples=n_samples,
-            basis=Basis(f"{n} samples, {EXPERTS[chosen]}", expert=EXPERTS[chosen]),
-        )
-
-    @cached_property
-    def level(self) -> float:
-        """The mean error that the next run is expected to have, of predictions from sizes.
-
-        Experts predict medians. Where tasks are skewed, or have two modes, their mean on the log
-        scale is another, and it is the mean that decides how long many tasks take.
-        """
-        return expected_level([_mean(errors) for errors, _ in self._fit_errors])
-
-    def residuals(self, *, of_calls: bool = False) -> tuple[float, ...]:
-        """Returns logs of the factors by which tasks differ from what is expected of their run.
-
-        Equally likely, ascending. of_calls: of tasks predicted from equal calls.
-        """
-        if not of_calls:
-            own = residuals(self._fit_errors, TASK_SIGMA)
-            return tuple(self.level + log_factor for log_factor in own)
-        runs = []
-        for batch in self.batches[-LEVEL_RUNS:]:
-            errors = [error for error, _ in task_errors([batch], of_calls=True)]
-            runs.append((errors, batch.point_weight))
-        return residuals(runs, CALL_TASK_SIGMA)
-
-    @cached_property
-    def _fit_errors(self) -> list[tuple[list[float], float]]:
-        """The errors of the tasks of the newest runs, and their weight, by what is known now."""
-        fit, batches = self.fit, self.batches[-LEVEL_RUNS:]
-        chosen = fit.experts[fit.chosen]
-        runs = []
-        for batch, weight in zip(batches, weights(batches), strict=True):
-            errors = [fit.scale.at_origin(p) - chosen.at(p.n_bytes) for p in batch.points]
-            runs.append((errors, weight))
-        return runs
-
-    def fitted(self) -> FunctionModel:
-        """Returns itself, fitted now rather than at the first prediction, while a user waits."""
-        _ = self.fit
-        return self
-
-    def with_prior(self, prior: Prior) -> FunctionModel:
-        """Returns the same memory under other hints."""
-        return replace(self, prior=prior)
-
-    def learnt(self, points: Sequence[Point], ended_at: float) -> FunctionModel:
-        """Returns the model with one more run, predicted before it is learnt. O(points)."""
-        batch = thinned(points, ended_at)
-        if not self.batches:
-            return replace(self, batches=(batch,), calls=self.calls.learnt(points))
-
-        fit = self.fit
-        run_losses = [0.0] * len(EXPERTS)
-        scored = []
-        for point in batch.points:
-            y = fit.scale.at_origin(point)
-            errors = [y - expert.at(point.n_bytes) for expert in fit.experts]
-            for i, error in enumerate(errors):
-                run_losses[i] += min(abs(error), WORST)
-            call_error = self.calls.error(point, fit.scale)
-            scored.append(point._replace(size_error=errors[fit.chosen], call_error=call_error))
-
-        size_error = call_error = None
-        if self.target is Target.RUN:
-            # Of the level that was expected, which scenarios are drawn around.
-            size_error = _mean([point.size_error or 0.0 for point in scored]) - self.level
-            call_errors = [p.call_error for p in scored if p.call_error is not None]
-            call_error = _mean(call_errors) if call_errors else None
-        learnt = replace(batch, points=tuple(scored), size_error=size_error, call_error=call_error)
-
-        # Losses are weighted by effective samples: one run of a thousand tasks must not decide
-        # alone.
-        keep = FORGET**batch.weight
-        share = batch.point_weight
-        losses = []
-        for old, new in zip(self.losses, run_losses, strict=True):
-            losses.append(keep * old + share * new)
-        return replace(
-            self,
-            batches=appended(self.batches, learnt),
-            losses=tuple(losses),
-            weight=keep * self.weight + batch.weight,
-            calls=self.calls.scored(scored, share, keep).learnt(points),
-        )
-
-    def after_code_change(self, points: Sequence[Point], ended_at: float) -> FunctionModel:
-        """Returns the model of changed code, from the first run of that code.
-
-        If the run fits what was predicted, the history of the old code goes on. If not, only the
-        losses are kept: which expert suits a function rarely changes with its code.
-        """
-        continued = self.learnt(points, ended_at)
-        new = continued.batches[-1]
-        errors, call_errors = [], []
-        for point in new.points:
-            errors.append(point.size_error or 0.0)
-            if point.call_error is not None:
-                call_errors.append(point.call_error)
-        expected = self.fit.shape
-        if call_errors and self.calls.is_trusted:
-            errors, expected = call_errors, self.fit.call_shape
-        # Between the p5 and the p95.
-        if expected[1] <= median(errors) <= expected[-2]:
-            return continued
-
-        fresh = [point._replace(size_error=None, call_error=None) for point in new.points]
-        calls = self.calls.without_memory().learnt(points)
-        first = replace(new, points=tuple(fresh), size_error=None, call_error=None)
-        return replace(self, batches=(first,), calls=calls)
-
-    def estimate(
-        self,
-        n_bytes: int,
-        cpus: float | None,
-        memory_mb: float | None,
-        key: str = "",
-    ) -> Estimate:
-        """Returns the prediction from equal calls if they are trusted, else from sizes."""
-        fit = self.fit
-        sigma = fit.scale.uncertainty(cpus, memory_mb)
-        before = self.calls.of(key) if self.calls.is_trusted else ()
-        if before:
-            y, shape = usual(before, fit.scale), fit.call_shape
-            n_samples = float(len(before))
-            basis = Basis(number(len(before), "equal call"))
-            beyond = 0.0  # the same call reads the same bytes
-        else:
-            y, shape = fit.experts[fit.chosen].at(n_bytes), fit.shape
-            n_samples, basis = fit.n_samples, fit.basis
-            beyond = fit.beyond(n_bytes)
-            sigma = math.hypot(sigma, fit.uncertainty(n_bytes, y))
-
-        plus = self.target.plus
-        exponent = min(y - fit.scale.gain(cpus, memory_mb), LARGEST_EXPONENT)
-        return Estimate(
-            max(0.0, math.exp(exponent) - plus),
-            widened(shape, sigma),
-            n_samples=n_samples,
-            basis=basis,
-            plus=plus,
-            is_same_call=bool(before),
-            size_sigma=beyond,
-        )
-
-    def _scores(self) -> list[float]:
-        """Returns the mean loss of each expert; the least is chosen."""
-        first = [FIRST_LOSS * i for i in range(len(EXPERTS))]
-        # Only the expert 'Bayes' reads hints: if there is one, it is preferred until losses differ.
-        if self.prior != VAGUE:
-            first = [0.5] * BAYES + [0.0]
-        total = self.weight + PATIENCE
-        pairs = zip(self.losses, first, strict=True)
-        return [(loss + PATIENCE * start) / total for loss, start in pairs]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _rivals(
-    fitted: Sequence[Expert],
-    scores: Sequence[float],
-    chosen: int,
-) -> tuple[tuple[float, Expert], ...]:
-    """Returns the other experts worth asking, weighted by how near their scores are to the best.
-
-    With the weight of the chosen one, the weights add up to 1.
-    """
-    least = min(scores)
-    odds = [math.exp((least - score) / RIVALRY) for score in scores]
-    total = sum(odds)
-    rivals = []
-    for i, expert in enumerate(fitted):
-        if i != chosen and odds[i] > 1e-3 * total:
-            rivals.append((odds[i] / total, expert))
-    return tuple(rivals)
-
+from dagnb.prediction.run_errors import RUNS, TaskContribution, Total, past_errors
 
 # Uncertainty that a change of code adds, on the log scale.
 CHANGED_SIGMA = 0.5
@@ -379,44 +68,48 @@ POOLED_NOISE = 1.0
 # Estimates remembered. Equal tasks of wide DAGs ask for equal ones; more would only hold memory.
 MEMO = 100_000
 
-# (quantity, lasting hash of the function's code)
-Key = tuple[Target, str]
-
 
 class Predictor:
     """Learns runs and predicts tasks. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._models: dict[Key, FunctionModel] = {}
-        # Name of a function -> hash of its newest code.
-        self._newest: dict[str, str] = {}
-        self._runs: deque[dict[str, Total]] = deque(maxlen=RUNS)
+        # By name of the function.
+        self._learnt: dict[str, Learnt] = {}
+        # Lasting hash of a function -> the name under which it ran last.
+        self._names: dict[str, str] = {}
+        self._n_runs = 0
+        self._forget_answers()
+
+    def _forget_answers(self) -> None:
         self._memo: dict[tuple[object, ...], Estimate] = {}
         self._pooled: dict[Target, LinearModel | None] = {}
+        self._runs: tuple[dict[str, Total], ...] | None = None
 
-    def learn(self, samples: Sequence[Sample]) -> None:
-        """Learns one whole run, after scoring its predictions. O(samples log samples)."""
-        run: dict[str, list[Sample]] = {}
+    def learn(self, samples: Sequence[Sample], run: str = "", number: int | None = None) -> None:
+        """Learns one whole run, after scoring its predictions. O(samples log samples).
+
+        run: its name, under which functions that are learnt at other times share its errors.
+        number: larger for later runs; the next one by default.
+        """
+        self._n_runs += 1
+        number = self._n_runs if number is None else number
+        by_name: dict[str, list[Sample]] = {}
         for sample in samples:
-            run.setdefault(sample.function, []).append(sample)
+            by_name.setdefault(sample.name, []).append(sample)
+        # In an order of its own: what is learnt does not depend on that of the samples.
+        for name, tasks in sorted(by_name.items()):
+            self.put(name, self.known(name).learnt(tasks, run or f"number {number}", number))
 
-        # Collected first: functions of one run must not be predicted from each other.
-        learnt: dict[Key, FunctionModel] = {}
-        for function, tasks in run.items():
-            name = min(task.name for task in tasks)
-            ended_at = max(task.ended_at for task in tasks)
-            for target in Target:
-                points = points_of(tasks, target)
-                if points:
-                    model = self._learnt(target, function, name, points, ended_at)
-                    learnt[target, function] = model.fitted()
-        self._models |= learnt
+    def known(self, name: str) -> Learnt:
+        """Returns what is known of the functions of a name."""
+        return self._learnt.get(name) or Learnt()
 
-        self._remember_totals(run)
-        for sample in sorted(samples, key=lambda sample: (sample.ended_at, sample.function)):
-            self._newest[sample.name] = sample.function
-        self._memo.clear()
-        self._pooled.clear()
+    def put(self, name: str, learnt: Learnt) -> None:
+        """Lets this be known of the functions of a name, instead of what was."""
+        self._learnt[name] = learnt
+        for _, function in learnt.models:
+            self._names[function] = name
+        self._forget_answers()
 
     def predict(
         self,
@@ -491,7 +184,20 @@ class Predictor:
         self, tasks: Sequence[TaskContribution]
     ) -> tuple[tuple[PastErrors, ...], float]:
         """Returns errors that a run of these tasks may have as a whole, and the noise beside."""
+        if self._runs is None:
+            self._runs = self._merged_runs()
         return past_errors(self._runs, tasks)
+
+    def _merged_runs(self) -> tuple[dict[str, Total], ...]:
+        """Returns the errors of the functions of each of the last RUNS runs, the newest last."""
+        numbers: dict[str, int] = {}
+        merged: dict[str, dict[str, Total]] = {}
+        for name, learnt in self._learnt.items():
+            for past in learnt.runs:
+                numbers[past.run] = max(past.number, numbers.get(past.run, 0))
+                merged.setdefault(past.run, {})[name] = past.total
+        newest = sorted(merged, key=lambda run: numbers[run])[-RUNS:]
+        return tuple(merged[run] for run in newest)
 
     def _predicted(
         self,
@@ -508,11 +214,14 @@ class Predictor:
         if model is None:
             return self._unmeasured(target, n_bytes, prior or VAGUE)
 
-        is_changed = (target, function) not in self._models
+        learnt = self._of(function, name)
+        is_changed = (target, function) not in learnt.models
         if prior is not None and model.prior != prior:
             # Stored, so that the model is fitted once for all tasks with these hints.
             model = model.with_prior(prior)
-            self._models[target, self._newest[name] if is_changed else function] = model
+            code = learnt.newest if is_changed else function
+            with_hints = learnt.with_model((target, code), model)
+            self._learnt[self._name(function, name)] = with_hints
         estimate = model.estimate(n_bytes, resources.cpus, resources.memory_mb, key)
         if is_changed:
             estimate = estimate.less_certain(CHANGED_SIGMA, ", of earlier code")
@@ -520,34 +229,17 @@ class Predictor:
 
     def _model(self, target: Target, function: str, name: str) -> FunctionModel | None:
         """Returns the model of this code, else that of the newest code of the same name."""
-        model = self._models.get((target, function))
-        return model or self._models.get((target, self._newest.get(name, "")))
+        return self._of(function, name).model(target, function)
 
-    def _learnt(
-        self,
-        target: Target,
-        function: str,
-        name: str,
-        points: list[Point],
-        ended_at: float,
-    ) -> FunctionModel:
-        if (target, function) in self._models:
-            return self._models[target, function].learnt(points, ended_at)
-        earlier_code = self._model(target, function, name)
-        if earlier_code is not None:
-            return earlier_code.after_code_change(points, ended_at)
-        return FunctionModel(target).learnt(points, ended_at)
+    def _of(self, function: str, name: str) -> Learnt:
+        return self._learnt.get(self._name(function, name)) or Learnt()
 
-    def _remember_totals(self, run: dict[str, list[Sample]]) -> None:
-        """Remembers the errors of whole functions in this run."""
-        batches = {}
-        for function, tasks in run.items():
-            model = self._models.get((Target.RUN, function))
-            if model is not None:
-                batches[min(task.name for task in tasks)] = model.batches[-1]
-        totals = run_totals(batches)
-        if totals:
-            self._runs.append(totals)
+    def _name(self, function: str, name: str) -> str:
+        """Returns the name under which a function is known: another one after it was renamed."""
+        known = self._learnt.get(name)
+        if known is not None and any(function == other for _, other in known.models):
+            return name
+        return self._names.get(function, name)
 
     def _unmeasured(self, target: Target, n_bytes: int, prior: Prior) -> Estimate:
         """Returns the estimate of a function without samples: from its hint, or from the others."""
@@ -565,7 +257,7 @@ class Predictor:
             return Estimate(median, normal(sigma), plus=plus, code_sigma=sigma)
 
         # The more functions were seen, the more is known of functions here in general.
-        n_others = sum(1 for other, _ in self._models if other is target)
+        n_others = len(self._models(target))
         exponent = min(pooled.at(math.log(n_bytes + 1)), LARGEST_EXPONENT)
         sigma = math.hypot(pooled.sigma, sigma / math.sqrt(n_others))
         return Estimate(
@@ -576,12 +268,19 @@ class Predictor:
             plus=plus,
         )
 
+    def _models(self, target: Target) -> list[FunctionModel]:
+        """Returns the models of this quantity of all functions."""
+        models = []
+        for learnt in self._learnt.values():
+            for (other, _), model in learnt.models.items():
+                if other is target:
+                    models.append(model)
+        return models
+
     def _pooled_line(self, target: Target) -> LinearModel | None:
         """Returns a line through all functions, each one point: its mean log size and value."""
         xs, ys = [], []
-        for (other, _), model in self._models.items():
-            if other is not target:
-                continue
+        for model in self._models(target):
             points = model.batches[-1].points
             x = y = 0.0
             for point in points:

@@ -25,7 +25,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgpack
 
@@ -37,6 +37,7 @@ from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.naming import KnownRun, newest_first
 from dagnb.protocol.run_description import RunDescription
 from dagnb.run_history.database import Schema, opened
+from dagnb.run_history.saved_states import forget_states
 from dagnb.storage.home import data_directory
 from dagnb.storage.interface import RunLine, Store
 from dagnb.trace.chunk import is_last, packed, unpacked
@@ -232,6 +233,14 @@ class HistoryEntry:
         return self.p10_s <= self.makespan_s <= self.p90_s
 
 
+class RunSamples(NamedTuple):
+    """Samples of one run. number: of the first one; larger for runs that were recorded later."""
+
+    run: str
+    number: int
+    samples: list[Sample]
+
+
 class History:
     """The history file; opened for each use, so no connection is held between calls."""
 
@@ -314,7 +323,7 @@ class History:
             problem = f"run {run} is kept in {self.path} and cannot be read: {error!r}"
             raise HistoryError(f"{problem}. Run it again.") from error
 
-    def samples(self, names: Sequence[str], after: int = 0) -> tuple[list[list[Sample]], int]:
+    def samples(self, names: Sequence[str], after: int = 0) -> tuple[list[RunSamples], int]:
         """Returns the samples of functions of these names, run by run, oldest first.
 
         after: number of the last sample that is known. The second value is that of the last one
@@ -327,9 +336,11 @@ class History:
                 " where id > ? and name in (select value from json_each(?)) order by id",
                 (after, json.dumps(list(names))),
             ).fetchall()
-        runs: dict[str, list[Sample]] = {}
-        for _, run, *row in rows:
-            runs.setdefault(run, []).append(_sample(row))
+        runs: dict[str, RunSamples] = {}
+        for number, run, *row in rows:
+            if run not in runs:
+                runs[run] = RunSamples(run, number, [])
+            runs[run].samples.append(_sample(row))
         return list(runs.values()), rows[-1][0] if rows else after
 
     def acts(self, platform: str, after: int = 0) -> tuple[list[Act], int]:
@@ -375,6 +386,7 @@ class History:
                 db.execute(f"delete from {table}")  # noqa: S608  # names of ours
             # A new mark: processes that have read the old content must not go on using it.
             db.execute(_MARK)
+        forget_states(self.path)
 
     def _open(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
         return opened(self.path, SCHEMA)

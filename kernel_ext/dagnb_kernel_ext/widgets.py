@@ -47,7 +47,7 @@ from dagnb.errors import (
 )
 from dagnb.failure import raised_text
 from dagnb.forecast.background import predicted
-from dagnb.forecast.costs import knowledge
+from dagnb.forecast.knowledge import knowledge
 from dagnb.forecast.past import expected_plan
 from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.handle import Run

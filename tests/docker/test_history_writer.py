@@ -20,9 +20,9 @@ def test_the_host_of_containers_keeps_a_run_that_nobody_waits_for(yard: Containe
     await_that(lambda: History().knows(run.id), "the run is kept", LIMIT_S)
 
     description, trace = History().run(run.id)
-    (samples,), _ = History().samples(["squared"])
+    (kept,), _ = History().samples(["squared"])
     assert description.platform == "docker"
-    assert len({sample.key for sample in samples}) == len(samples) == 3
+    assert len({sample.key for sample in kept.samples}) == len(kept.samples) == 3
     assert sum(span.phase is Phase.RUN for span in trace.spans) == 3
     assert [act.detail for act in History().acts("docker")[0] if act.phase is Phase.INVOKE]
     yard.forgotten(run)

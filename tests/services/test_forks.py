@@ -137,7 +137,7 @@ def test_a_fork_waits_for_a_thread_that_writes_the_history() -> None:
 
 
 LOCKED = """
-from dagnb.forecast.costs import knowledge
+from dagnb.forecast.knowledge import knowledge
 print(seven().run(workers=WORKERS).result(60))
 session.wait_for_pending(30)
 with session._lock, knowledge()._lock:  # as other threads hold them for a moment

@@ -72,12 +72,12 @@ def test_a_run_teaches_though_its_client_was_killed(tmp_path: Path) -> None:
     runs, _ = History().samples(["part", "total"])
     assert [kept.state for kept in History().runs()] == ["ok"]
     assert description.functions == ("part",) * 4 + ("total",)
-    assert sorted((s.name, s.output_bytes > 20_000, s.key != "") for s in runs[0]) == [
+    assert sorted((s.name, s.output_bytes > 20_000, s.key != "") for s in runs[0].samples) == [
         ("part", False, True),
         *[("part", True, True)] * 3,
         ("total", False, True),
     ]
-    assert len({sample.key for sample in runs[0]}) == 5
+    assert len({sample.key for sample in runs[0].samples}) == 5
     assert trace.makespan_s > 0
     assert sum(span.phase is Phase.COMMIT for span in trace.spans) == 5
     assert History().acts(description.platform)[0]
@@ -93,7 +93,7 @@ def test_a_client_that_is_there_keeps_its_run_itself_and_once(tmp_path: Path) ->
 
     assert int(printed) == 20_000 * 6
     assert len(History().runs()) == 1
-    assert [len(found) for found in History().samples(["part", "total"])[0]] == [5]
+    assert [len(run.samples) for run in History().samples(["part", "total"])[0]] == [5]
 
 
 async def test_nothing_is_kept_of_a_run_that_is_forgotten(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from dagnb import task
-from dagnb.forecast.costs import Knowledge, codes_of, expected_costs
+from dagnb.forecast.costs import codes_of, expected_costs
+from dagnb.forecast.knowledge import Knowledge
 from dagnb.forecast.plan_forecast import known_share
 from dagnb.graph.dag import Dag
 from dagnb.graph.lineage import lineage

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from dagnb.errors import UnknownNameError
-from dagnb.forecast.costs import Knowledge
 from dagnb.forecast.function_forecast import CURVE, FunctionForecast, function_forecast, relation
+from dagnb.forecast.knowledge import Knowledge
 from dagnb.graph import client_hook
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources

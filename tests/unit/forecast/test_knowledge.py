@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dagnb.forecast import costs as knowledge_module
-from dagnb.forecast.costs import Knowledge, knowledge, platform
+from dagnb.forecast import knowledge as knowledge_module
+from dagnb.forecast.costs import platform
+from dagnb.forecast.knowledge import Knowledge, knowledge
 from dagnb.graph.resources import Resources
 from dagnb.planning.planner import Costs, LinearCost, Pool
 from dagnb.prediction.observation import Target

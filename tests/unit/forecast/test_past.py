@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dagnb.errors import ConfigError
-from dagnb.forecast.costs import Knowledge
+from dagnb.forecast.knowledge import Knowledge
 from dagnb.forecast.past import MEASURED, Past, changed
 from dagnb.graph.resources import DEFAULT, Resources
 from dagnb.planning.planner import UNKNOWN, Costs, LinearCost, Pool, Problem, StartCost, Uncertainty

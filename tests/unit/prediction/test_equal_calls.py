@@ -9,8 +9,9 @@ import pytest
 
 from dagnb.prediction import experts
 from dagnb.prediction.experts import Calls, usual
+from dagnb.prediction.function_model import FunctionModel
 from dagnb.prediction.observation import Point, Sample, Target
-from dagnb.prediction.predictor import FunctionModel, Predictor
+from dagnb.prediction.predictor import Predictor
 from dagnb.prediction.regression import FIXED
 from dagnb.prediction.run_errors import TaskContribution
 

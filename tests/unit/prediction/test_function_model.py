@@ -8,8 +8,8 @@ import random
 import pytest
 
 from dagnb.prediction.estimate import Estimate, error_sigma
+from dagnb.prediction.function_model import FunctionModel
 from dagnb.prediction.observation import POINTS, Point, Target, appended, thinned
-from dagnb.prediction.predictor import FunctionModel
 from dagnb.prediction.regression import Prior
 
 DAY_S = 86_400.0

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import Resources
+from dagnb.prediction.learnt import VERSIONS, Learnt
 from dagnb.prediction.observation import Sample, Target
 from dagnb.prediction.predictor import Predictor
+from dagnb.prediction.run_errors import TaskContribution
 
 
 def sample(
@@ -266,3 +268,49 @@ def test_an_estimate_names_the_expert_that_made_it() -> None:
 
     assert known.predict(Target.RUN, "f1", "f1", 1000).basis.expert == "nearest sizes"
     assert known.predict(Target.RUN, "new", "new", 1000).basis.expert == ""
+
+
+@settings(max_examples=25, deadline=None)
+@given(random_runs, random_runs)
+def test_a_predictor_goes_on_from_what_another_one_has_packed(
+    runs: list[list[Sample]], later: list[list[Sample]]
+) -> None:
+    known, other = taught(*runs), Predictor()
+    for name in ("f", "g"):
+        other.put(name, Learnt.unpack(known.known(name).pack()))
+
+    assert [other.known(name) for name in "fg"] == [known.known(name) for name in "fg"]
+    for number, run in enumerate(later, len(runs) + 1):
+        known.learn(run, number=number)
+        other.learn(run, number=number)
+    assert [other.known(name) for name in "fg"] == [known.known(name) for name in "fg"]
+    for target in Target:
+        assert other.predict(target, "f1", "f", 10) == known.predict(target, "f1", "f", 10)
+
+
+def test_errors_of_a_run_are_joined_whenever_its_functions_are_learnt() -> None:
+    runs = [[sample("f1", 2.0**i, name="f"), sample("g1", 3.0**i, name="g")] for i in range(6)]
+    together, apart = Predictor(), Predictor()
+    for number, run in enumerate(runs):
+        together.learn(run, f"r{number}", number)
+    for one in (0, 1):
+        for number, run in enumerate(runs):
+            apart.learn([run[one]], f"r{number}", number)
+    both = [TaskContribution("f", 1.0, 0.1, False), TaskContribution("g", 2.0, 0.1, False)]
+
+    assert apart.past_errors(both) == together.past_errors(both)
+    assert {len(past.by_function) for past in apart.past_errors(both)[0]} == {0, 2}
+
+
+def test_of_old_versions_of_a_function_only_the_last_ones_stay_known() -> None:
+    known = taught(*[[sample(f"version {i}", name="f")] for i in range(VERSIONS + 5)])
+
+    functions = {function for _, function in known.known("f").models}
+
+    assert functions == {f"version {i}" for i in range(5, VERSIONS + 5)}
+
+
+def test_a_function_that_was_renamed_is_known_by_its_code() -> None:
+    known = taught([sample("f1", 7.0, name="before")])
+
+    assert known.predict(Target.RUN, "f1", "after", 1000).p50 == pytest.approx(7.0)

@@ -55,8 +55,8 @@ def test_a_run_that_is_over_is_recorded_once_with_its_trace(history: History) ->
     assert not recorded(run, history)
 
     assert history.knows(run.id)
-    (samples, *_), _ = history.samples(["double"])
-    assert len(samples) == 2
+    (kept, *_), _ = history.samples(["double"])
+    assert len(kept.samples) == 2
 
 
 def test_a_run_that_goes_on_is_not_recorded(history: History) -> None:

@@ -76,12 +76,14 @@ def test_samples_come_run_by_run_oldest_first_and_only_what_is_new(history: Hist
     keep(history, "r9", at=2e9)
     new, _ = history.samples(NAMES, last)
 
-    assert [len(run) for run in runs] == [3, 3, 3]
-    assert runs[0][0].ended_at < runs[1][0].ended_at < runs[2][0].ended_at
-    assert [(s.name, s.function, s.key, s.run_s, s.output_bytes) for s in new[0]] == [
+    ends = [run.samples[0].ended_at for run in runs]
+    assert [(run.run, len(run.samples)) for run in runs] == [("r0", 3), ("r1", 3), ("r2", 3)]
+    assert ends == sorted(set(ends))
+    assert [run.number for run in runs] == sorted({run.number for run in runs})
+    assert [(s.name, s.function, s.key, s.run_s, s.output_bytes) for s in new[0].samples] == [
         (f"t{i}", f"code{i}", f"k{i}", pytest.approx(1.0), 50_000) for i in range(3)
     ]
-    assert history.samples(["t1"])[0][0][0].name == "t1"
+    assert history.samples(["t1"])[0][0].samples[0].name == "t1"
     assert history.samples([]) == ([], 0)
 
 
@@ -120,7 +122,8 @@ def imports(history: History) -> list[tuple[str, float]]:
 def test_imports_are_kept_by_function_and_are_no_part_of_samples(history: History) -> None:
     importing(history, "r1", 2.0, 0.0, 0.5)
 
-    ((*tasks,),), _ = history.samples(NAMES)
+    (kept,), _ = history.samples(NAMES)
+    tasks = kept.samples
     assert imports(history) == [("c", 0.5), ("b", 0.0), ("a", 2.0)]
     assert [sample.run_s for sample in tasks] == pytest.approx([1.0] * 3)
 
@@ -185,7 +188,7 @@ def test_changed_code_keeps_its_history_by_name(history: History) -> None:
 
     runs, _ = history.samples(["t0"])
 
-    assert [run[0].function for run in runs] == ["old0", "new0"]
+    assert [run.samples[0].function for run in runs] == ["old0", "new0"]
     assert history.functions() == [("t0", 2), ("t1", 2), ("t2", 2)]
 
 
@@ -250,7 +253,7 @@ def test_two_processes_write_at_once_and_every_run_is_kept_once(history: History
     assert [process.returncode for process in both] == [0, 0]
     assert sum(int(text.split()[-1]) for text in outputs) == 12
     assert {kept.run for kept in history.runs()} == {f"r{i}" for i in range(12)}
-    assert [len(run) for run in history.samples(NAMES)[0]] == [3] * 12
+    assert [len(run.samples) for run in history.samples(NAMES)[0]] == [3] * 12
 
 
 def test_a_kill_in_the_middle_of_writing_leaves_a_readable_file(history: History) -> None:
@@ -271,7 +274,7 @@ def test_a_kill_in_the_middle_of_writing_leaves_a_readable_file(history: History
     kept = {line.run for line in history.runs(10_000)}
     assert kept >= {f"r{i}" for i in range(n)}
     assert len(kept) <= n + 1  # the last may have been kept and not printed
-    assert [len(run) for run in history.samples(NAMES)[0]] == [3] * len(kept)
+    assert [len(run.samples) for run in history.samples(NAMES)[0]] == [3] * len(kept)
     assert keep(history, "next")
 
 
@@ -316,7 +319,7 @@ def test_samples_and_acts_are_bounded_for_each_function_and_each_kind(
         keep(history, f"r{i}", at=1e9 + i)
 
     assert history.functions() == [("t0", 4), ("t1", 4), ("t2", 4)]
-    assert [run[0].ended_at > 1e9 + 4 for run in history.samples(["t1"])[0]] == [True] * 4
+    assert [run.samples[0].ended_at > 1e9 + 4 for run in history.samples(["t1"])[0]] == [True] * 4
     kinds = [act.phase for act in history.acts("here")[0]]
     assert {phase: kinds.count(phase) for phase in kinds} == dict.fromkeys(kinds, 5)
 
@@ -335,8 +338,8 @@ def test_a_run_larger_than_the_bounds_leaves_its_newest_samples_and_acts(
 
     history.record("large", description, RunState.OK, trace)
 
-    ((*kept,),), _ = history.samples(["step"])
-    assert [sample.ended_at for sample in kept] == ends[-5:]
+    (kept,), _ = history.samples(["step"])
+    assert [sample.ended_at for sample in kept.samples] == ends[-5:]
     commits = [span.duration_s for span in trace.spans if span.phase is Phase.COMMIT]
     newest = [act.seconds for act in history.acts("here")[0] if act.phase is Phase.COMMIT]
     assert newest == commits[:-4:-1]

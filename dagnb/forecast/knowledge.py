@@ -1,0 +1,123 @@
+"""What a process knows of a history, which grows with it.
+
+    samples of functions  ->  Predictor                           by name of the function
+    acts of a platform    ->  Platform: transfers, starts, ...    by name of the platform
+
+Learning a thousand runs takes seconds. So a process does it once and later asks only for what is
+new; and it saves what it has learnt, so that the next process goes on from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
+from pathlib import Path
+
+from dagnb.forecast.costs import Platform, platform
+from dagnb.prediction.learnt import Learnt, rules
+from dagnb.prediction.predictor import Predictor
+from dagnb.run_history.history import ACTS, Act, History, first_of_each
+from dagnb.run_history.saved_states import SavedState, SavedStates
+
+# Runs of a function after which what was learnt is saved. A process learns fewer than these anew.
+SAVE_RUNS = 5
+
+
+class Knowledge:
+    """The knowledge of one history; grows with it. Safe to use from several threads."""
+
+    def __init__(self, history: History) -> None:
+        """Reads nothing yet."""
+        self.history = history
+        self._states = SavedStates(history.path, rules())
+        self._lock = threading.Lock()
+        self._birth = ""
+        self._clear()
+
+    def _clear(self) -> None:
+        self._predictor = Predictor()
+        # By name of a function: the number of the last sample that was read; the runs that were
+        # learnt since its state was saved.
+        self._read: dict[str, int] = {}
+        self._n_unsaved: dict[str, int] = {}
+        # Name of a platform -> number of the last act that was read, the acts, their model.
+        self._platforms: dict[str, tuple[int, list[Act], Platform]] = {}
+
+    def predictor(self, names: Iterable[str]) -> Predictor:
+        """Returns the predictor, after learning all runs of functions of these names.
+
+        Raises HistoryError.
+        """
+        with self._up_to_date():
+            wanted = sorted(set(names))
+            self._restore([name for name in wanted if name not in self._read])
+            groups: dict[int, list[str]] = {}
+            for name in wanted:
+                groups.setdefault(self._read[name], []).append(name)
+            # One query for all names read equally far, which in a notebook is mostly one.
+            for after, group in groups.items():
+                runs, last = self.history.samples(group, after)
+                for run in runs:
+                    self._predictor.learn(run.samples, run.run, run.number)
+                    for name in {sample.name for sample in run.samples}:
+                        self._n_unsaved[name] = self._n_unsaved.get(name, 0) + 1
+                self._read.update(dict.fromkeys(group, last))
+            self._save()
+            return self._predictor
+
+    def _restore(self, names: Sequence[str]) -> None:
+        """Goes on from what other processes have learnt of these names."""
+        self._read.update(dict.fromkeys(names, 0))
+        for name, saved in self._states.read(names, self._birth).items():
+            # A state of these rules and this history that cannot be read is learnt anew.
+            with contextlib.suppress(ValueError, TypeError):
+                self._predictor.put(name, Learnt.unpack(saved.state))
+                self._read[name] = saved.last
+
+    def _save(self) -> None:
+        """Saves what was learnt of names that have SAVE_RUNS runs which are not saved."""
+        states = {}
+        for name, n_runs in self._n_unsaved.items():
+            if n_runs >= SAVE_RUNS:
+                states[name] = SavedState(self._read[name], self._predictor.known(name).pack())
+        if states:
+            self._states.write(states, self._birth)
+            for name in states:
+                del self._n_unsaved[name]
+
+    def platform(self, name: str) -> Platform:
+        """Returns the costs of the acts of this platform. Raises HistoryError."""
+        with self._up_to_date():
+            after, acts, model = self._platforms.get(name, (0, [], Platform()))
+            new, last = self.history.acts(name, after)
+            if new:
+                # As many as the history stores; the newest come first.
+                acts = first_of_each([*new, *acts], attrgetter("kind"), ACTS)
+                model = platform(acts)
+                self._platforms[name] = last, acts, model
+        return model
+
+    @contextlib.contextmanager
+    def _up_to_date(self) -> Iterator[None]:
+        """Lets one thread in, without knowledge of a history that has been forgotten since."""
+        with self._lock:
+            birth = self.history.birth()
+            if birth != self._birth:
+                self._birth = birth
+                self._clear()
+            yield
+
+
+_known: dict[Path, Knowledge] = {}
+
+# In a forked child another thread of the parent may have held a lock: begin anew.
+os.register_at_fork(after_in_child=_known.clear)
+
+
+def knowledge(path: Path | None = None) -> Knowledge:
+    """Returns the knowledge of the user's history, or of the one at this path."""
+    history = History(path)
+    return _known.setdefault(history.path, Knowledge(history))
