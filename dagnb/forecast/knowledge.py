@@ -1,4 +1,4 @@
-"""What a process knows of a history, which grows with it.
+"""The knowledge that a process has of a history, and which grows with it.
 
     samples of functions  ->  Predictor                           by name of the function
     acts of a platform    ->  Platform: transfers, starts, ...    by name of the platform

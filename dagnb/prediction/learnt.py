@@ -1,4 +1,4 @@
-"""What is learnt of the functions of one name, and its form in a file.
+"""The knowledge of the functions of one name, and its form in a file.
 
     run of the history  ->  learnt(run)  ->  models, errors of whole functions
                                  |

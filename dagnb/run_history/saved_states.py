@@ -1,4 +1,6 @@
-"""What processes have learnt from a history, in a file beside it: the next one goes on from there.
+"""The states that processes have learnt from a history, in a file beside it.
+
+The next process goes on from there.
 
     history.sqlite           samples of all runs
     history.sqlite.learnt    by name of a function: packed state, number of the last sample in it
