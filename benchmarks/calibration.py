@@ -1,8 +1,9 @@
 """How well plans come true: plan, replay and real makespan of real runs, after some runs of learning.
 
-    python benchmarks/calibration.py [--workers process docker] [--workflows fan tree mesh] [--runs 10] [--scale 1.0]
+    python benchmarks/calibration.py [--workers process docker] [--workflows fan arrays] [--runs 10] [--scale 1.0]
 
-Three workflows of unlike shape do real work (hashing, sorting, compressing) on arguments that differ from task to task.
+Six workflows of unlike shape do real work (hashing, sorting, compressing) on arguments that differ from task to task:
+one fails and tries again, one moves values of 1 to 10 MB, one has functions with two modes.
 Everything a run teaches is kept in a home of its own, so nothing is known at the beginning.
 """
 
@@ -96,7 +97,72 @@ def total(*values: Any) -> int:
     return sum(v if isinstance(v, int) else len(v) for v in values)
 
 
-WORKFLOWS: dict[str, Callable[[float], Node[int]]] = {"fan": fan, "tree": tree, "mesh": mesh}
+@task(retries=4)
+def unreliable(seed: int, rounds: int) -> bytes:
+    """Hashes, and then fails in one of four attempts."""
+    data = digest.function(seed, rounds)
+    if os.urandom(1)[0] < 64:
+        raise ConnectionError("the line was cut")
+    return data
+
+
+def retried(scale: float) -> Node[int]:
+    """16 tasks of which each fourth attempt fails, joined, then 8 more."""
+    first = [unreliable(i, int(scale * (200 + 25 * (i % 5)))) for i in range(16)]
+    joined = gather(first)
+    return total(joined, *[unreliable_after(joined, i, int(scale * 300)) for i in range(8)])
+
+
+@task(retries=4)
+def unreliable_after(_: int, seed: int, rounds: int) -> bytes:
+    """As `unreliable`, after another task."""
+    return unreliable.function(seed, rounds)
+
+
+@task
+def block(seed: int, n_bytes: int) -> bytes:
+    """So many bytes that do not compress, hashed ten times."""
+    data = random.Random(seed).randbytes(n_bytes)
+    for _ in range(10):
+        hashlib.sha256(data).digest()
+    return data
+
+
+@task
+def mixed(*blocks: bytes) -> bytes:
+    """One block of the size of the first, from all."""
+    joined = b"".join(blocks)
+    packed = zlib.compress(joined, 1)
+    return packed[: len(blocks[0])]
+
+
+def arrays(scale: float) -> Node[int]:
+    """Twelve values of 1 to 10 MB, each read by three tasks, in two rounds."""
+    level: list[Any] = [block(i, int(scale * 1e6 * (1 + 9 * (i * 5 % 12) / 11))) for i in range(12)]
+    for _ in range(2):
+        level = [mixed(level[i], level[(i + 1) % 12], level[(i + 5) % 12]) for i in range(12)]
+    return gather(level)
+
+
+@task
+def found_or_made(seed: int, rounds: int) -> bytes:
+    """Hashes a tenth of the rounds in six of ten calls, as one does that finds a file there."""
+    return digest.function(seed, rounds // 10 if os.urandom(1)[0] < 154 else rounds)
+
+
+def modes(scale: float) -> Node[int]:
+    """40 tasks of a function with two modes, then one."""
+    return gather([found_or_made(i, int(scale * 600)) for i in range(40)])
+
+
+WORKFLOWS: dict[str, Callable[[float], Node[int]]] = {
+    "fan": fan,
+    "tree": tree,
+    "mesh": mesh,
+    "retried": retried,
+    "arrays": arrays,
+    "modes": modes,
+}
 
 
 def calibrate(
@@ -115,7 +181,7 @@ def calibrate(
             plan_s = spans.plan_s if spans.plan_s is not None else float("nan")
             told = f"plan {plan_s:6.2f} replay {spans.replay_s:6.2f} real {spans.real_s:6.2f}"
             print(
-                f"  {workers:8} {name:5} {number:2} {what}  {told}  in band {spans.in_band}",
+                f"  {workers:8} {name:7} {number:2} {what}  {told}  in band {spans.in_band}",
                 file=sys.stderr,
                 flush=True,
             )
@@ -132,7 +198,7 @@ def line(workers: str, name: str, kept: list[Makespans]) -> str:
     real = statistics.median(m.real_s for m in kept)
     inside = sum(bool(m.in_band) for m in kept)
     return (
-        f"{workers:8} {name:6} real {real:6.2f} s   |real - replay| / real  median {statistics.median(model):6.2%}"
+        f"{workers:8} {name:7} real {real:6.2f} s   |real - replay| / real  median {statistics.median(model):6.2%}"
         f" worst {max(model):6.2%}   |plan - real| / real  median {statistics.median(plan):6.2%} worst {max(plan):6.2%}"
         f"   in the 80 % band {inside} of {len(kept)}"
     )
