@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 from pathlib import Path
@@ -19,11 +20,15 @@ from pathlib import Path
 from dagnb.forecast.costs import Platform, platform
 from dagnb.prediction.learnt import Learnt, rules
 from dagnb.prediction.predictor import Predictor
-from dagnb.run_history.history import ACTS, Act, History, first_of_each
+from dagnb.run_history.history import ACTS, Act, History, RunSamples, first_of_each
 from dagnb.run_history.saved_states import SavedState, SavedStates
 
 # Runs of a function after which what was learnt is saved. A process learns fewer than these anew.
 SAVE_RUNS = 5
+
+# Runs of a function that are learnt at once, the newest: where there is no state, a plan waits for
+# them. Older ones count for less than a seventh (predictions forget), and hold no memory.
+MOST_RUNS = 100
 
 
 class Knowledge:
@@ -60,7 +65,7 @@ class Knowledge:
             # One query for all names read equally far, which in a notebook is mostly one.
             for after, group in groups.items():
                 runs, last = self.history.samples(group, after)
-                for run in runs:
+                for run in newest_runs(runs, MOST_RUNS):
                     self._predictor.learn(run.samples, run.run, run.number)
                     for name in {sample.name for sample in run.samples}:
                         self._n_unsaved[name] = self._n_unsaved.get(name, 0) + 1
@@ -109,6 +114,18 @@ class Knowledge:
                 self._birth = birth
                 self._clear()
             yield
+
+
+def newest_runs(runs: Sequence[RunSamples], most: int) -> list[RunSamples]:
+    """Returns the samples of the newest runs of each name, at most so many; oldest first."""
+    counts: Counter[str] = Counter()
+    kept = []
+    for run in reversed(runs):
+        samples = [sample for sample in run.samples if counts[sample.name] < most]
+        counts.update({sample.name for sample in samples})
+        if samples:
+            kept.append(run._replace(samples=samples))
+    return kept[::-1]
 
 
 _known: dict[Path, Knowledge] = {}

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from dagnb.forecast import knowledge as knowledge_module
-from dagnb.forecast.knowledge import SAVE_RUNS, Knowledge
+from dagnb.forecast.knowledge import SAVE_RUNS, Knowledge, newest_runs
 from dagnb.planning.planner import Costs, Pool
-from dagnb.prediction.observation import Target
+from dagnb.prediction.observation import Sample, Target
 from dagnb.prediction.predictor import Predictor
-from dagnb.run_history.history import History
+from dagnb.run_history.history import History, RunSamples
 from dagnb.run_history.saved_states import SavedState, SavedStates
 from tests import graphs
 from tests.unit.forecast.past_runs import floating, remember
@@ -151,3 +151,23 @@ def test_a_state_is_not_replaced_by_an_older_one(history: History) -> None:
     assert saved.read(["f"], "another birth") == {}
     saved.write({"f": SavedState(1, b"of another history")}, "another birth")
     assert saved.read(["f"], "another birth") == {"f": SavedState(1, b"of another history")}
+
+
+def test_of_a_long_history_only_the_newest_runs_of_each_function_are_learnt() -> None:
+    often = Sample(function="c", name="often", input_bytes=0, output_bytes=0)
+    seldom = Sample(function="c", name="seldom", input_bytes=0, output_bytes=0)
+    runs = [RunSamples(f"{i}", i, [often, often]) for i in range(6)]
+    runs[1] = RunSamples("1", 1, [often, seldom])
+
+    assert newest_runs(runs, 2) == [RunSamples("1", 1, [seldom]), *runs[4:]]
+
+
+def test_no_more_than_most_runs_are_learnt_at_once(
+    history: History, learnt: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(knowledge_module, "MOST_RUNS", 3)
+    keep(history, *"abcdefgh")
+
+    Knowledge(history).predictor(NAMES)
+
+    assert learnt == ["f", "g", "h"]
