@@ -407,6 +407,8 @@ class Run(Generic[R]):
     def _remember_later(self) -> None:
         if not self._is_remembered:
             self._is_remembered = True
+            if self._background is not None:
+                self._background.end()
             session.later(self._remember())
 
     async def _remember(self) -> None:

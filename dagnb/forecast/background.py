@@ -4,7 +4,11 @@ Costs and forecasts help people and the history; a planner that reads no costs h
 So its run begins at once, and the plan is completed when its costs are known:
 
     plan without a problem ---> costs of the history before the run ---> plan with its problem
-                                                                    ---> forecast, if small
+                                                                    ---> forecast
+
+To forecast a large plan takes seconds of a processor, as much as its workers need for short tasks.
+So it is made when the run has lasted for as long: it then slows a run by little, and a run that is
+over by then needs none.
 """
 
 from __future__ import annotations
@@ -21,7 +25,10 @@ from dagnb.planning.plan import Forecast, Plan
 from dagnb.planning.planner import Problem
 
 PREDICTED_STEPS = 1_000
-"""plans of at most this many steps are simulated beside a run, to predict its makespan"""
+"""plans of at most this many steps are simulated at once, larger ones later"""
+
+STEP_S = 1.5e-4
+"""about the seconds of a processor that a forecast takes for each step"""
 
 _log = logging.getLogger(__name__)
 
@@ -34,8 +41,10 @@ class BackgroundForecast:
         self._plan = plan
         self._problem_of = problem_of
         self.completed: Future[Plan] = Future()
+        self._over = threading.Event()
         # A daemon, because the end of the process must not wait for a prediction.
-        threading.Thread(target=self._complete, name="dagnb-forecast", daemon=True).start()
+        self._thread = threading.Thread(target=self._complete, name="dagnb-forecast", daemon=True)
+        self._thread.start()
 
     @property
     def plan(self) -> Plan:
@@ -49,6 +58,10 @@ class BackgroundForecast:
         except TimeoutError:
             return self._plan
 
+    def join(self, timeout_s: float) -> None:
+        """Waits until nothing is computed any more."""
+        self._thread.join(timeout_s)
+
     def _complete(self) -> None:
         plan = self._plan
         try:
@@ -58,17 +71,31 @@ class BackgroundForecast:
             _log.warning("the run goes on without its forecast: %s", error)
         finally:
             self.completed.set_result(plan)
+        self._predict_later(plan)
+
+    def _predict_later(self, plan: Plan) -> None:
+        """Forecast a large plan, if its run lasts that long."""
+        plan_forecast = forecast_of(plan)
+        if plan_forecast is None or len(plan.steps) <= PREDICTED_STEPS:
+            return
+        if not self._over.wait(STEP_S * len(plan.steps)):
+            _ = plan_forecast.trace  # first, so that who sees the forecast need not wait for it
+            _ = plan_forecast.forecast
+
+    def end(self) -> None:
+        """Let no forecast begin any more: the run is over."""
+        self._over.set()
 
 
 def predicted(plan: Plan) -> Forecast | None:
-    """Returns the forecast of a plan; None where costs are unknown, or the plan is large.
+    """Returns the forecast of a plan; None where costs are unknown.
 
-    Simulating a large plan takes long; `makespans` does so afterwards.
+    It is also None for a large plan that has not been simulated yet.
     """
-    if len(plan.steps) > PREDICTED_STEPS:
-        return None
     plan_forecast = forecast_of(plan)
     if plan_forecast is None:
+        return None
+    if len(plan.steps) > PREDICTED_STEPS and "forecast" not in vars(plan_forecast):
         return None
     _ = plan_forecast.trace  # with the forecast, so that views which read it need not wait
     return plan_forecast.forecast

@@ -168,8 +168,9 @@ class Feed:
         if plan.problem is None:
             return False
         forecast, outlook = predicted(plan), forecast_of(plan)
-        if forecast is not None and outlook is not None:
-            updates.foresee(outlook.trace, forecast)
+        if forecast is None or outlook is None:
+            return is_over  # of a large plan, it is made while the run goes on
+        updates.foresee(outlook.trace, forecast)
         return True
 
     def _expected_plan(self, updates: ViewUpdates) -> Plan | None:

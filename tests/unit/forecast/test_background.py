@@ -8,8 +8,10 @@ import threading
 import pytest
 
 from dagnb.errors import HistoryError
+from dagnb.forecast import background as background_module
 from dagnb.forecast.background import PREDICTED_STEPS, BackgroundForecast, predicted
 from dagnb.forecast.plan_forecast import forecast_of
+from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Costs, Pool, Problem
 from tests import graphs
 from tests.unit.forecast.past_runs import floating
@@ -52,14 +54,47 @@ def test_a_plan_without_readable_costs_stays_as_it_was(caplog: pytest.LogCapture
     assert caplog.messages == ["the run goes on without its forecast: it is gone"]
 
 
-def test_a_large_plan_is_priced_and_not_simulated() -> None:
+def large_plan() -> tuple[Plan, Problem]:
     dag = graphs.fan_out(PREDICTED_STEPS)
-    problem = Problem(dag=dag, costs=Costs(), pool=Pool(cap=2))
+    return floating(dag), Problem(dag=dag, costs=Costs(), pool=Pool(cap=2))
 
-    completed = BackgroundForecast(floating(dag), lambda: problem).waited(LIMIT_S)
+
+def is_simulated(plan: Plan) -> bool:
+    forecast = forecast_of(plan)
+    return forecast is not None and "forecast" in vars(forecast)
+
+
+def test_a_large_plan_is_priced_at_once_and_not_simulated_when_its_run_ends_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan, problem = large_plan()
+    priced = threading.Event()
+    monkeypatch.setattr(background_module, "STEP_S", LIMIT_S)
+
+    def problem_of() -> Problem:
+        assert priced.wait(LIMIT_S)
+        return problem
+
+    background = BackgroundForecast(plan, problem_of)
+    background.end()
+    priced.set()
+    completed = background.waited(LIMIT_S)
+    background.join(LIMIT_S)
 
     assert completed.problem is problem
+    assert not is_simulated(completed)
+    assert predicted(completed) is None
+
+
+def test_a_large_plan_is_simulated_while_its_run_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, problem = large_plan()
+    monkeypatch.setattr(background_module, "STEP_S", 0.0)
+
+    background = BackgroundForecast(plan, lambda: problem)
+    completed = background.waited(LIMIT_S)
+    background.join(LIMIT_S)
+
     forecast = forecast_of(completed)
     assert forecast is not None
-    assert "forecast" not in vars(forecast)
-    assert predicted(completed) is None
+    assert is_simulated(completed)
+    assert predicted(completed) is forecast.forecast
