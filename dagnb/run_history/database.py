@@ -1,7 +1,7 @@
 """The SQLite file of past runs: opened for each use, waited for when busy, set aside when damaged.
 
     no file           -> created with our tables
-    older version     -> tables dropped and created again (none has been released)
+    older version     -> upgraded, where the schema says how; else created again, and empty
     later version     -> HistoryError: upgrade dagnb
     locked            -> waited for PATIENCE_S, then HistoryError
     damaged           -> renamed to NAME.damaged-TIME-RANDOM, a new one begins
@@ -22,9 +22,10 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from dagnb.errors import HistoryError
 from dagnb.graph.brief import brief
@@ -46,11 +47,13 @@ class Schema:
     """The tables of a file. version: stored in it, and raised with every change of the tables.
 
     tables: their names, also those of earlier versions. script: the statements that create them.
+    upgrades: version -> the statements that make the next version of it, and keep its rows.
     """
 
     version: int
     tables: tuple[str, ...]
     script: str
+    upgrades: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
 
     __repr__ = brief
 
@@ -177,7 +180,7 @@ def _prepare(db: sqlite3.Connection, path: Path, schema: Schema) -> None:
             "Upgrade dagnb, or move that file away."
         )
     if version < schema.version:
-        _create_tables(db, schema)
+        _upgrade(db, schema)
 
 
 def _is_damaged(error: Exception) -> bool:
@@ -216,8 +219,8 @@ def _version(db: sqlite3.Connection) -> int:
     return version
 
 
-def _create_tables(db: sqlite3.Connection, schema: Schema) -> None:
-    """Creates the tables, unless another process just did."""
+def _upgrade(db: sqlite3.Connection, schema: Schema) -> None:
+    """Creates the tables, or brings older ones up to date, unless another process just did."""
     # Readers do not block the writer, and a kill leaves a readable file.
     db.execute("pragma journal_mode = wal")
     with db:
@@ -226,14 +229,21 @@ def _create_tables(db: sqlite3.Connection, schema: Schema) -> None:
         version = _version(db)
         if version == schema.version:
             return
-        # Versions from before the first release are dropped.
-        if version:
-            for table in schema.tables:
-                db.execute(f"drop table if exists {table}")
         # executescript would commit the open transaction first.
-        for statement in schema.script.split(";"):
+        for statement in _statements(schema, version):
             db.execute(statement)
         db.execute(f"pragma user_version = {schema.version}")
+
+
+def _statements(schema: Schema, version: int) -> list[str]:
+    """Returns the statements that make the tables from those of a version; 0: there are none."""
+    steps = range(version, schema.version)
+    if version and all(step in schema.upgrades for step in steps):
+        script = ";".join(schema.upgrades[step] for step in steps)
+        return script.split(";")
+    # Versions from before the first release are dropped.
+    drops = [f"drop table if exists {table}" for table in schema.tables] if version else []
+    return [*drops, *schema.script.split(";")]
 
 
 # ---- forks ---------------------------------------------------------------------------------------

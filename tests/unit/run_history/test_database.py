@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ import pytest
 from dagnb import session, task
 from dagnb.errors import HistoryError
 from dagnb.run_history import database
-from dagnb.run_history.database import opened
+from dagnb.run_history.database import Schema, opened
 from dagnb.run_history.history import SCHEMA, History
 
 
@@ -155,9 +156,10 @@ def test_a_file_that_stays_busy_is_an_error_that_says_so(
 
 FULL = """
 import resource, sys
+from dataclasses import replace
 from pathlib import Path
 from dagnb.errors import HistoryError
-from dagnb.run_history.database import opened
+from dagnb.run_history.database import Schema, opened
 from dagnb.run_history.history import SCHEMA
 path = Path(sys.argv[1])
 with opened(path, SCHEMA) as db:
@@ -216,3 +218,40 @@ def test_where_no_history_can_be_runs_go_on_with_one_warning(
     assert values == [7, 7]
     assert len(caplog.records) == 1
     assert os.fspath(home) in caplog.text
+
+
+FIRST = Schema(version=1, tables=("t",), script="create table t (a int); insert into t values (7)")
+THIRD = Schema(
+    version=3,
+    tables=("t",),
+    script="create table t (a int, b text, c text)",
+    upgrades={
+        1: "alter table t add column b text; update t set b = 'of 1'",
+        2: "alter table t add column c text",
+    },
+)
+
+
+def rows(path: Path, schema: Schema) -> list[tuple[object, ...]]:
+    with opened(path, schema) as db:
+        return db.execute("select * from t").fetchall()
+
+
+def test_a_file_of_an_older_version_is_upgraded_and_keeps_its_rows(path: Path) -> None:
+    assert rows(path, FIRST) == [(7,)]
+
+    upgraded, again = rows(path, THIRD), rows(path, THIRD)
+
+    assert upgraded == again == [(7, "of 1", None)]
+    with pytest.raises(HistoryError, match="later dagnb"):
+        rows(path, FIRST)
+
+
+def test_a_file_that_no_upgrade_leads_from_begins_anew(path: Path) -> None:
+    assert rows(path, FIRST) == [(7,)]
+
+    assert rows(path, replace(THIRD, upgrades={2: THIRD.upgrades[2]})) == []
+
+
+def test_a_new_file_needs_no_upgrades(path: Path) -> None:
+    assert rows(path, THIRD) == []
