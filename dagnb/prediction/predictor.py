@@ -78,6 +78,7 @@ from dagnb.prediction.experts import (
     usual,
     weights,
 )
+from dagnb.prediction.failures import FailureHistory
 from dagnb.prediction.observation import Batch, Point, Sample, Target, appended, points_of, thinned
 from dagnb.prediction.regression import (
     FIXED,
@@ -391,6 +392,7 @@ class Predictor:
         # Name of a function -> hash of its newest code.
         self._newest: dict[str, str] = {}
         self._runs: deque[dict[str, Total]] = deque(maxlen=RUNS)
+        self.failures = FailureHistory()
         self._memo: dict[tuple[object, ...], Estimate] = {}
         self._pooled: dict[Target, LinearModel | None] = {}
 
@@ -412,6 +414,7 @@ class Predictor:
                     learnt[target, function] = model.fitted()
         self._models |= learnt
 
+        self.failures.learn(samples)
         self._remember_totals(run)
         for sample in sorted(samples, key=lambda sample: (sample.ended_at, sample.function)):
             self._newest[sample.name] = sample.function
