@@ -15,11 +15,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median, pstdev
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dagnb.forecast.failures import failure_laws, usual_failures
 from dagnb.graph.brief import brief
 from dagnb.graph.dag import Call, Dag
 from dagnb.graph.identity import identity
@@ -290,12 +291,15 @@ def expected_costs(
     for task, code in enumerate(codes):
         if code in acts.imports:
             import_s[task] = acts.imports[code]
+    laws = failure_laws(dag, codes, predictor.failure_model)
+    uncertainty = _uncertainty(tasks, predictor, dag, codes, acts)
     return Costs(
         run_s=tasks.run_s,
         output_bytes=tasks.output_bytes,
         argument_bytes=tasks.argument_bytes,
         known_s=tasks.known_s,
         import_s=import_s,
+        failures=usual_failures(laws, tasks.run_s),
         fetch=acts.fetch,
         store=acts.store,
         commit_s=acts.commit.base_s,
@@ -304,7 +308,7 @@ def expected_costs(
         submit_s=acts.submit_s,
         return_s=acts.return_s,
         **_starts(acts, dag.all_needs),
-        uncertainty=_uncertainty(tasks, predictor, dag, codes, acts),
+        uncertainty=replace(uncertainty, failures=laws),
         basis={task: estimate.basis for task, estimate in tasks.run.items()},
     )
 

@@ -112,6 +112,24 @@ class TaskOptions:
         return _needs(self.resources or DEFAULT, self.requirements, self.network)
 
 
+LONGEST_BACK_OFF_S = 60.0
+"""no wait between two attempts is longer"""
+
+
+def back_off_bound_s(backoff_s: float, attempt: int) -> float:
+    """Returns the most seconds that the next attempt waits after this one, from 1, has failed.
+
+    The bound doubles with each attempt, and the wait is a random part of it ("full jitter"): tasks
+    that failed together, for example at an overloaded service, do not retry together.
+    Source: Brooker 2015, "Exponential Backoff And Jitter".
+    """
+    return min(LONGEST_BACK_OFF_S, backoff_s * 2.0 ** min(attempt - 1, _DOUBLINGS))
+
+
+# More would overflow; any back-off of a microsecond has come to the longest by then.
+_DOUBLINGS = 30
+
+
 def default_of(option: str) -> object:
     """Returns the value of an option that is not given."""
     return next(field.default for field in fields(TaskOptions) if field.name == option)

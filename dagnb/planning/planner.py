@@ -24,6 +24,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from dagnb.graph.brief import brief
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
+from dagnb.planning.failure_law import Attempts, FailureLaw
 from dagnb.planning.plan import Plan
 
 T = TypeVar("T")
@@ -125,6 +126,7 @@ class Uncertainty:
     of its function share, because it never ran, or not with this code.
     new_sizes: task -> standard deviation of a factor of all tasks that read more or less than ever.
     imports: function -> logs of factors of its imports.
+    failures: task -> law of the attempts that fail; one object for all tasks of a function.
     start, start_residuals: of all starts. transfer: of all transfers.
     """
 
@@ -137,6 +139,7 @@ class Uncertainty:
     new_code: Mapping[int, float] = field(default_factory=lambda: _NOTHING)
     new_sizes: Mapping[int, float] = field(default_factory=lambda: _NOTHING)
     imports: Mapping[str, Sequence[float]] = field(default_factory=lambda: _NOTHING)
+    failures: Mapping[int, FailureLaw] = field(default_factory=lambda: _NOTHING)
     start: float = 0.0
     start_residuals: Sequence[float] = ()
     transfer: float = 0.0
@@ -152,7 +155,7 @@ class Uncertainty:
     def is_certain(self) -> bool:
         """True if every scenario is the same."""
         shared = (self.default_run, self.batch, self.start, self.transfer)
-        drawn = (self.residuals, self.past, self.imports, self.start_residuals)
+        drawn = (self.residuals, self.past, self.imports, self.failures, self.start_residuals)
         by_task = (*self.run.values(), *self.new_code.values(), *self.new_sizes.values())
         return not (any(shared) or any(drawn) or any(by_task))
 
@@ -165,6 +168,7 @@ class Uncertainty:
             residuals=_without(self.residuals, known),
             new_code=_without(self.new_code, known),
             new_sizes=_without(self.new_sizes, known),
+            failures=_without(self.failures, known),
             batch=0.0,
             past=(),
         )
@@ -229,9 +233,7 @@ class Costs:
     starts: Mapping[tuple[Resources, bool], StartCost] = field(default_factory=lambda: _NOTHING)
     start_series: tuple[StartCost, ...] = ()
     scaling: Mapping[int, tuple[float, float]] = field(default_factory=lambda: _NOTHING)
-    failures: Mapping[int, tuple[tuple[float, float], ...]] = field(
-        default_factory=lambda: _NOTHING
-    )
+    failures: Mapping[int, Attempts] = field(default_factory=lambda: _NOTHING)
     uncertainty: Uncertainty = Uncertainty()
     basis: Mapping[int, Basis] = field(default_factory=lambda: _NOTHING)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ import msgpack
 
 from dagnb.graph.brief import brief
 from dagnb.prediction.experts import Calls
+from dagnb.prediction.failures import FailedAttempt, FailureModel, RunCount
 from dagnb.prediction.function_model import FunctionModel
 from dagnb.prediction.observation import Batch, Point, Sample, Target, points_of
 from dagnb.prediction.regression import Prior
@@ -49,12 +50,13 @@ class Learnt:
     """The models of the functions of one name.
 
     newest: the hash of the code that ran last. runs: the last RUNS runs that were predicted, oldest
-    first.
+    first. failures: of attempts, by hash of the code.
     """
 
     models: Mapping[Key, FunctionModel] = field(default_factory=lambda: MappingProxyType({}))
     newest: str = ""
     runs: tuple[PastRun, ...] = ()
+    failures: Mapping[str, FailureModel] = field(default_factory=lambda: MappingProxyType({}))
 
     __repr__ = brief
 
@@ -64,8 +66,14 @@ class Learnt:
 
     def with_model(self, key: Key, model: FunctionModel) -> Learnt:
         """Returns the same with another model."""
-        models = MappingProxyType({**self.models, key: model})
-        return Learnt(models=models, newest=self.newest, runs=self.runs)
+        return replace(self, models=MappingProxyType({**self.models, key: model}))
+
+    def failure_model(self, function: str) -> FailureModel:
+        """Returns the failures of this code, or what those of the newest code tell of it."""
+        model = self.failures.get(function)
+        if model is not None:
+            return model
+        return self.failures.get(self.newest, FailureModel()).of_changed_code()
 
     def learnt(self, samples: Sequence[Sample], run: str, number: int) -> Learnt:
         """Returns this with the samples of one more run, all of this name. O(n log n)."""
@@ -73,8 +81,9 @@ class Learnt:
         for sample in samples:
             by_function.setdefault(sample.function, []).append(sample)
 
-        models, runs = dict(self.models), self.runs
+        models, runs, failures = dict(self.models), self.runs, dict(self.failures)
         for function, tasks in by_function.items():
+            failures[function] = self.failure_model(function).learnt(tasks)
             ended_at = max(task.ended_at for task in tasks)
             for target in Target:
                 if points := points_of(tasks, target):
@@ -88,10 +97,16 @@ class Learnt:
             for total in run_totals({newest: run_model.batches[-1]}).values():
                 runs = (*runs, PastRun(run, number, total))[-RUNS:]
         versions = list(dict.fromkeys(function for _, function in models))
-        for key in tuple(models):
-            if key[1] in versions[:-VERSIONS]:
-                del models[key]
-        return Learnt(models=MappingProxyType(models), newest=newest, runs=runs)
+        for target, function in tuple(models):
+            if function in versions[:-VERSIONS]:
+                del models[target, function]
+                failures.pop(function, None)
+        return Learnt(
+            models=MappingProxyType(models),
+            newest=newest,
+            runs=runs,
+            failures=MappingProxyType(failures),
+        )
 
     def _after(
         self, target: Target, function: str, points: list[Point], ended_at: float
@@ -114,18 +129,27 @@ class Learnt:
             calls = [dict(model.calls.seen), model.calls.loss, model.calls.other_loss]
             row = (_values(model.prior), batches, model.losses, model.weight, calls)
             models.append((target.value, function, *row))
-        packed: bytes = msgpack.packb([models, self.newest, self.runs])
+        failures = {function: _values(model) for function, model in self.failures.items()}
+        packed: bytes = msgpack.packb([models, self.newest, self.runs, failures])
         return packed
 
     @classmethod
     def unpack(cls, packed: bytes) -> Learnt:
         """Returns what `pack` had. Raises ValueError or TypeError for other bytes."""
-        rows, newest, runs = msgpack.unpackb(packed)
+        fitted, newest, runs, failed = msgpack.unpackb(packed)
         models = {}
-        for target, function, *row in rows:
+        for target, function, *row in fitted:
             models[Target(target), function] = _model(Target(target), *row)
-        past = tuple(PastRun(run, number, Total(*total)) for run, number, total in runs)
-        return cls(models=MappingProxyType(models), newest=newest, runs=past)
+        failures = {}
+        for function, (counts, rows) in failed.items():
+            attempts = tuple(FailedAttempt(*row) for row in rows)
+            failures[function] = FailureModel(tuple(RunCount(*row) for row in counts), attempts)
+        return cls(
+            models=MappingProxyType(models),
+            newest=newest,
+            runs=tuple(PastRun(run, number, Total(*total)) for run, number, total in runs),
+            failures=MappingProxyType(failures),
+        )
 
 
 def _values(row: Any) -> list[Any]:

@@ -19,6 +19,7 @@ from typing import NamedTuple, TypeVar
 
 from dagnb.graph.brief import brief
 from dagnb.graph.resources import DEFAULT, Resources
+from dagnb.trace.attempts import earlier_attempts
 from dagnb.trace.trace import Phase, Trace
 
 T = TypeVar("T")
@@ -42,6 +43,8 @@ class Sample:
         None means that the act left no span and its time is unknown, not 0.
     ended_at: epoch seconds.
     key: of the call, equal for equal calls on equal inputs (see graph.lineage); '' if unknown.
+    failed: (seconds run, back-off until the next) of each attempt before, that its worker reported
+        as failed.
     """
 
     function: str
@@ -54,6 +57,9 @@ class Sample:
     dump_s: float | None = None
     ended_at: float = 0.0
     key: str = ""
+    failed: tuple[tuple[float, float], ...] = ()
+
+    __repr__ = brief
 
 
 def samples(
@@ -68,10 +74,13 @@ def samples(
     functions, names, resources, keys: of each step, by position; no keys where they are unknown.
     """
     measured = []
+    earlier = earlier_attempts(trace)
     for task, acts in trace.last_attempts.items():
         load, run, dump = acts.get(Phase.LOAD), acts.get(Phase.RUN), acts.get(Phase.DUMP)
         if run is None or dump is None:
             continue  # the task failed, or its spans were lost
+        attempts = earlier.get(task, ())
+        failed = [(attempt.run_s, attempt.wait_s) for attempt in attempts if attempt.is_failure]
         measured.append(
             Sample(
                 function=functions[task],
@@ -84,6 +93,7 @@ def samples(
                 dump_s=max(0.0, dump.duration_s),
                 ended_at=dump.end_s,
                 key=keys[task] if keys else "",
+                failed=tuple(failed),
             )
         )
     return tuple(sorted(measured, key=lambda sample: sample.ended_at))

@@ -47,6 +47,7 @@ from dagnb.prediction.estimate import (
     normal,
     residuals,
 )
+from dagnb.prediction.failures import FailureModel
 from dagnb.prediction.function_model import FunctionModel
 from dagnb.prediction.learnt import Learnt
 from dagnb.prediction.observation import Sample, Target
@@ -179,6 +180,10 @@ class Predictor:
         if model is None:
             return _usual_residuals()
         return model.residuals(of_calls=is_same_call)
+
+    def failure_model(self, function: str, name: str) -> FailureModel:
+        """Returns the failures of this code, or what those of other code of this name tell."""
+        return self._of(function, name).failure_model(function)
 
     def past_errors(
         self, tasks: Sequence[TaskContribution]

@@ -178,8 +178,9 @@ ACTS = 300
 _MARK = "insert into birth values (lower(hex(randomblob(8))))"
 
 SCHEMA = Schema(
-    version=3,
+    version=4,
     tables=("runs", "samples", "acts", "birth"),
+    upgrades={3: "alter table samples add column failed text"},
     script=f"""
 create table runs (
     run text primary key, name text, planner text, platform text, state text,
@@ -188,7 +189,8 @@ create table runs (
 create index runs_by_time on runs (submitted_at, run, n_bytes);
 create table samples (
     id integer primary key autoincrement, run text, function text, name text, resources text,
-    input_bytes int, output_bytes int, load_s real, run_s real, dump_s real, ended_at real, key text
+    input_bytes int, output_bytes int, load_s real, run_s real, dump_s real, ended_at real,
+    key text, failed text
 );
 create index samples_by_name on samples (name, id);
 create table acts (
@@ -280,7 +282,7 @@ class History:
             if not kept.rowcount:
                 return False
             db.executemany(
-                "insert into samples values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "insert into samples values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(run, *_sample_row(sample)) for sample in reversed(newest_samples)],
             )
             db.executemany(
@@ -332,7 +334,7 @@ class History:
         with self._open() as db:
             rows = db.execute(
                 "select id, run, function, name, resources, input_bytes, output_bytes, load_s,"
-                " run_s, dump_s, ended_at, key from samples"
+                " run_s, dump_s, ended_at, key, failed from samples"
                 " where id > ? and name in (select value from json_each(?)) order by id",
                 (after, json.dumps(list(names))),
             ).fetchall()
@@ -574,7 +576,10 @@ def _run_row(
 def _sample_row(sample: Sample) -> tuple[object, ...]:
     times = (sample.load_s, sample.run_s, sample.dump_s, sample.ended_at, sample.key)
     sizes = (sample.input_bytes, sample.output_bytes)
-    return (sample.function, sample.name, _resources_text(sample.resources), *sizes, *times)
+    # Most tasks never failed.
+    failed = json.dumps(sample.failed) if sample.failed else ""
+    resources = _resources_text(sample.resources)
+    return (sample.function, sample.name, resources, *sizes, *times, failed)
 
 
 def _act_row(act: Act) -> tuple[object, ...]:
@@ -584,7 +589,9 @@ def _act_row(act: Act) -> tuple[object, ...]:
 def _sample(row: Sequence[Any]) -> Sample:
     names = [field.name for field in fields(Sample)]
     values: dict[str, Any] = dict(zip(names, row, strict=True))
-    return Sample(**values | {"resources": _resources(values["resources"])})
+    failed = json.loads(values["failed"]) if values["failed"] else ()
+    resources = _resources(values["resources"])
+    return Sample(**values | {"resources": resources, "failed": tuple(map(tuple, failed))})
 
 
 @functools.lru_cache(maxsize=1_000)

@@ -10,8 +10,7 @@ error of a forecast has two parts:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -19,6 +18,7 @@ from dagnb.graph.resources import DEFAULT, Resources
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Costs, Pool, StartCost
 from dagnb.simulation.simulate import simulate
+from dagnb.trace.attempts import commits, earlier_attempts, quick_commit_s
 from dagnb.trace.starts import WorkerStart, worker_starts
 from dagnb.trace.trace import Phase, Span, Trace
 
@@ -73,22 +73,8 @@ def measured(trace: Trace, n_steps: int) -> Costs:
         commit_s=commit_s,
         wake_s=_wake_s(trace),
         start_series=started(trace),
-        failures=_failures(trace, last, commit_s),
+        failures=_failures(trace, known_s),
     )
-
-
-def commits(trace: Trace) -> dict[int, float]:
-    """Returns step -> seconds of its commit, which includes freeing what the task held."""
-    return {span.task: span.duration_s for span in trace.spans if span.phase is Phase.COMMIT}
-
-
-def quick_commit_s(trace: Trace) -> float:
-    """Returns the seconds of a round trip: the first quintile of all commits."""
-    ordered = sorted(commits(trace).values())
-    if not ordered:
-        return Costs.commit_s
-    # Not the minimum, which clock jitter distorts; not the median, in which releases count.
-    return max(0.0, ordered[len(ordered) // 5])
 
 
 def started(trace: Trace) -> tuple[StartCost, ...]:
@@ -170,37 +156,19 @@ def _last_attempts(trace: Trace) -> dict[int, dict[Phase, Span]]:
 
 
 def _failures(
-    trace: Trace, last: dict[int, dict[Phase, Span]], commit_s: float
+    trace: Trace, known_s: Mapping[tuple[int, str], float]
 ) -> dict[int, tuple[tuple[float, float], ...]]:
     """Returns step -> (seconds run, back-off until the next) of each attempt before the last.
 
-    The seconds run include imports, which the simulator does not tell apart where attempts fail.
+    The simulator gives each attempt of a step the LOAD of the last one, and lets no failed attempt
+    import. So the seconds run include imports, and what its LOAD took beyond the last one.
     """
-    runs: dict[int, dict[int, Span]] = defaultdict(dict)
-    import_s: dict[tuple[int, int], float] = defaultdict(float)
-    ready_at: dict[tuple[int, int], float] = {}
-    for span in trace.spans:
-        if span.task not in last:
-            continue
-        if span.phase is Phase.RUN:
-            runs[span.task][span.attempt] = span
-        if span.phase is Phase.IMPORT:
-            import_s[span.task, span.attempt] += max(0.0, span.duration_s)
-        if span.phase is not Phase.COMMIT:
-            # The first span of an attempt begins when the attempt is ready.
-            ready_at.setdefault((span.task, span.attempt), span.begin_s)
-
     failures: dict[int, tuple[tuple[float, float], ...]] = {}
-    for task, attempts in runs.items():
-        ordered = [attempts[number] for number in sorted(attempts)]
+    for step, attempts in earlier_attempts(trace).items():
+        load_s = known_s.get((step, "load"), 0.0)
         failed = []
-        for run, retry in pairwise(ordered):
-            # The simulator adds the round trip that reports the failure.
-            back_off_s = ready_at[task, retry.attempt] - run.end_s - commit_s
-            # A rounding error is no back-off: with one, the instance would leave instead of going
-            # on.
-            run_s = max(0.0, run.duration_s) + import_s[task, run.attempt]
-            failed.append((run_s, back_off_s if back_off_s > 1e-9 else 0.0))
-        if failed:
-            failures[task] = tuple(failed)
+        for attempt in attempts:
+            busy_s = attempt.load_s + attempt.import_s + attempt.run_s
+            failed.append((max(0.0, busy_s - load_s), attempt.wait_s))
+        failures[step] = tuple(failed)
     return failures

@@ -12,6 +12,8 @@ A scenario is a set of costs as reality may turn out. What tasks share is drawn 
     sizes
     imports, starts,   a factor each
     transfers
+    attempts of a      the chance that one fails; then each fails or not by that chance
+    function
     a task             its own, from the factors that were measured
 
 Of what is shared, n scenarios take the quantiles (0.5/n, 1.5/n, ...), each source in an order of
@@ -86,6 +88,7 @@ class _Shared:
 
     day: log factor of all tasks. errors: those of a past run. new_code: function -> standard score.
     new_sizes: standard score of all tasks of unseen sizes. imports: function -> log factor.
+    failing: function -> chance that an attempt of it fails.
     start, transfer: log factors.
     """
 
@@ -94,6 +97,7 @@ class _Shared:
     new_code: Mapping[str, float]
     new_sizes: float
     imports: Mapping[str, float]
+    failing: Mapping[str, float]
     start: float
     transfer: float
 
@@ -110,6 +114,9 @@ class _Shared:
         for name, logs in uncertainty.imports.items():
             # The same quantiles for all: a slow disk, or a server that has left, slows all imports.
             imports[name] = strata.values("imports", logs)
+        failing = {}
+        for name, chances in _chances(uncertainty).items():
+            failing[name] = strata.values(f"failures/{name}", chances)
         transfers, new_sizes = strata.scores("transfer"), strata.scores("sizes")
         if uncertainty.start_residuals:
             starts = strata.values("start", uncertainty.start_residuals)
@@ -123,6 +130,7 @@ class _Shared:
                 new_code={name: scores[i] for name, scores in new_code.items()},
                 new_sizes=new_sizes[i],
                 imports={name: logs[i] for name, logs in imports.items()},
+                failing={name: chances[i] for name, chances in failing.items()},
                 start=starts[i],
                 transfer=uncertainty.transfer * transfers[i],
             )
@@ -139,6 +147,14 @@ class _Shared:
         if sigma:
             log_factor += sigma * self.new_code[function]
         return log_factor + uncertainty.new_sizes.get(task, 0.0) * self.new_sizes
+
+
+def _chances(uncertainty: Uncertainty) -> dict[str, Sequence[float]]:
+    """Returns function -> equally likely chances that its attempts fail."""
+    chances = {}
+    for task, law in uncertainty.failures.items():
+        chances[uncertainty.functions.get(task, "")] = law.chances
+    return chances
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +248,7 @@ def _scenario(
     chance: random.Random,
 ) -> Costs:
     uncertainty = costs.uncertainty
-    run_s, import_s = {}, dict(costs.import_s)
+    run_s, import_s, failures = {}, dict(costs.import_s), dict(costs.failures)
     for task in range(n_tasks):
         law = residuals.get(task)
         if law is not None:
@@ -240,6 +256,9 @@ def _scenario(
         else:
             own = uncertainty.run.get(task, uncertainty.default_run) * chance.gauss(0.0, 1.0)
         run_s[task] = costs.run(task) * math.exp(own + shared.log_factor(uncertainty, task))
+    for task, failing in uncertainty.failures.items():
+        chance_of_run = shared.failing[uncertainty.functions.get(task, "")]
+        failures[task] = failing.drawn(chance_of_run, run_s[task], chance)
     if shared.imports:
         for task, seconds in costs.import_s.items():
             function = uncertainty.functions.get(task, "")
@@ -249,6 +268,7 @@ def _scenario(
     return costs.with_(
         run_s=run_s,
         import_s=import_s,
+        failures=failures,
         fetch=LinearCost(costs.fetch.base_s * moving, costs.fetch.s_per_byte * moving),
         store=LinearCost(costs.store.base_s * moving, costs.store.s_per_byte * moving),
         cold=costs.cold.times(starting),

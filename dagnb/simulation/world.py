@@ -22,6 +22,7 @@ from dagnb.planning.planner import StartCost
 from dagnb.protocol.messages import Address, Commit, Failure, Offer, Reply, Status
 from dagnb.protocol.worker import LOOK_S, Missing
 from dagnb.simulation.environment import Sleep
+from dagnb.trace.attempts import FAILED
 from dagnb.trace.trace import Phase
 
 if TYPE_CHECKING:
@@ -219,12 +220,14 @@ class VirtualWorld:
 
     async def fail(self, failure: Failure, want: int) -> Reply:
         """Reports a failed attempt, in one round trip."""
-        simulated = self.simulated
+        simulated, begin = self.simulated, self.clock_s
         self.clock_s += simulated.costs.commit_s
         await self._synchronise()
         reply = simulated.machine.fail(
             self.instance, failure, now=simulated.environment.now, fresh="sim", want=want
         )
+        task, attempt = failure.task, failure.attempt
+        simulated.record(task, self.worker, Phase.COMMIT, begin, self.clock_s, 0, attempt, FAILED)
         # In reality heartbeats and other workers' steps end back-offs. In a simulation all may have
         # left.
         simulated.wake_when_due()

@@ -156,6 +156,27 @@ def test_imports_of_a_failed_attempt_are_a_part_of_its_replayed_run() -> None:
     assert (0, "import") not in costs.known_s
 
 
+def test_a_failed_attempt_that_unpickled_for_longer_is_replayed_as_long() -> None:
+    """Its first attempt unpickles for 2 s, as a cold import may do; the second for 0.5 s."""
+    spans = [
+        Span(0, "w0", Phase.LOAD, 0.0, 2.0),
+        Span(0, "w0", Phase.RUN, 2.0, 3.0),
+        Span(0, "w0", Phase.COMMIT, 3.0, 3.1, detail="failed"),
+        Span(0, "w0", Phase.QUEUE, 4.1, 4.2, attempt=2),
+        Span(0, "w0", Phase.LOAD, 4.2, 4.7, attempt=2),
+        Span(0, "w0", Phase.RUN, 4.7, 5.7, attempt=2),
+        Span(0, "w0", Phase.DUMP, 5.7, 5.8, attempt=2),
+        Span(0, "w0", Phase.COMMIT, 5.8, 5.9, attempt=2),
+    ]
+    plan = description_of(floating(graphs.drawn("a"))).plan
+    trace = Trace.of(spans, plan.names, submitted_s=0.0, finished_s=5.9)
+
+    again = replay(plan, trace, Pool(cap=1))
+
+    assert measured(trace, 1).failures[0][0] == pytest.approx((2.5, 1.0))
+    assert again.total_s(Phase.LOAD) + again.total_s(Phase.RUN) == pytest.approx(4.5)
+
+
 def test_a_container_that_comes_after_the_end_is_not_waited_for() -> None:
     """Two tasks, and a warm container for the first; the cold one is still starting at the end."""
     plan = description_of(floating(graphs.drawn("a", "b"))).plan

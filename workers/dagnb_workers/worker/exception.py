@@ -28,6 +28,7 @@ import dagnb
 from dagnb import sources
 from dagnb.errors import Cause, Frame, TaskError, UnserialisableError
 from dagnb.failure import OWN_PACKAGES, TIME_LIMIT, class_names, headline, reason_of
+from dagnb.graph.options import back_off_bound_s
 from dagnb.graph.payload import Signer
 from dagnb.protocol.messages import Failure, Offer, Record
 from dagnb.protocol.program import Body, FunctionLine
@@ -253,9 +254,6 @@ def _name_files(text: traceback.TracebackException, label: Label) -> None:
             frame.filename = label(frame.filename)
 
 
-_LONGEST_BACKOFF_S = 60.0
-
-
 class FailureReporter:
     """Makes the failures of one instance. worker: the worker that it staffs."""
 
@@ -376,10 +374,5 @@ def _not_in_container(module: str) -> str:
 
 
 def _delay_s(offer: Offer, line: FunctionLine) -> float:
-    """Returns a random wait below a bound that doubles with each attempt ("full jitter").
-
-    So tasks that failed together, for example at an overloaded service, do not retry together.
-    Source: Brooker 2015, "Exponential Backoff And Jitter".
-    """
-    bound = min(_LONGEST_BACKOFF_S, line.backoff_s * 2.0 ** (offer.attempt - 1))
-    return random.uniform(0.0, bound)
+    """Returns a random wait until the next attempt, see back_off_bound_s."""
+    return random.uniform(0.0, back_off_bound_s(line.backoff_s, offer.attempt))
