@@ -56,7 +56,7 @@ def test_failed_attempts_are_kept_with_the_task_that_succeeded(knowledge: Knowle
     (run,), _ = knowledge.history.samples(["flaky", "gathered"])
 
     assert sorted(sample.failed for sample in run.samples)[:-3] == [()] * 18
-    for sample in sorted(run, key=lambda sample: sample.failed)[-3:]:
+    for sample in sorted(run.samples, key=lambda sample: sample.failed)[-3:]:
         assert sample.failed == (pytest.approx((0.5, 0.25)),)
         assert sample.run_s == pytest.approx(1.0)
 
