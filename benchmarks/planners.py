@@ -1,10 +1,15 @@
-"""Every planner on workflows of others: simulated makespan relative to `wukong`, gap to the lower bound, planning time.
+"""Every planner on workflows of others: simulated makespan relative to a baseline, gap to the lower bound, planning time.
 
-    python benchmarks/planners.py FOLDER [--all] [--planners NAME ...] [--budget SECONDS]
+    python benchmarks/planners.py FOLDER [--all] [--pools POOL ...] [--tasks N] [--planners NAME ...] [--budget SECONDS]
     python benchmarks/planners.py --times [--planners NAME ...]        planning and simulation time by size
 
-FOLDER holds the workflows (see cases.py). `wukong` runs as published: an executor serves one path and is invoked by
-whoever makes its task ready; the others run as dagnb's containers do. Uploads block in all of them.
+FOLDER holds the workflows (see cases.py). There is a table for each pool:
+
+    uncapped    containers that come and go as tasks need them, relative to `wukong`
+    8, 2        so many equal processes, which start at the submission, relative to `flexible`
+
+`wukong` runs as published: an executor serves one path and is invoked by whoever makes its task ready; the others run
+as dagnb's containers do. Uploads block in all of them. A file that cannot be read is named and left out.
 """
 
 from __future__ import annotations
@@ -14,7 +19,6 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -29,8 +33,7 @@ from dagnb.planning.planner import Costs, LinearCost, Pool, Problem, StartCost
 from dagnb.simulation.simulate import outcome, simulate
 
 TRANSFER = LinearCost(0.004, 1 / cases.BYTES_PER_S)
-POOL = Pool(eager=False, linger_s=0.0, keep_alive_s=7.0)
-BASELINE = "wukong"
+WUKONG = "wukong"
 EXACT_TASKS = 40
 PORTFOLIO = (
     "flexible",
@@ -43,7 +46,7 @@ PORTFOLIO = (
     "heft_lookahead",
 )
 ORDER = (
-    BASELINE,
+    WUKONG,
     "flexible",
     "one_pass",
     "uniform",
@@ -56,10 +59,26 @@ ORDER = (
 )
 
 
+@dataclass(frozen=True)
+class Setting:
+    """A pool and the planner to which the others are compared there."""
+
+    pool: Pool
+    baseline: str
+
+
+SETTINGS = {
+    "uncapped": Setting(Pool(eager=False, linger_s=0.0, keep_alive_s=7.0), WUKONG),
+    "8": Setting(Pool(cap=8), "flexible"),
+    "2": Setting(Pool(cap=2), "flexible"),
+}
+
+
 @dataclass
 class Tally:
-    """What one planner came to. ratios: to the baseline; gaps: to the bound; seconds: of planning."""
+    """What one planner came to. ratios: to the baseline, as bounds; gaps: to the bound; seconds: of planning."""
 
+    bounds: list[float] = field(default_factory=list)
     ratios: list[float] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -83,13 +102,15 @@ def priced(workflow: cases.Workflow) -> Costs:
     )
 
 
-def names(asked: list[str]) -> list[str]:
-    """The planners asked for, or all there are, the baseline first."""
+def names(asked: list[str], baseline: str) -> list[str]:
+    """The planners asked for, or all there are, the baseline first.
+
+    `wukong` has processes of its own, so it is left out where workers are equal.
+    """
     known = asked or [*ORDER, *(name for name in registry.names("planner") if name not in ORDER)]
-    return [
-        BASELINE,
-        *(name for name in known if name != BASELINE and name in registry.names("planner")),
-    ]
+    unlike = {baseline} if baseline == WUKONG else {baseline, WUKONG}
+    others = [name for name in known if name not in unlike and name in registry.names("planner")]
+    return [baseline, *others]
 
 
 def made(name: str, budget_s: float | None) -> object:
@@ -106,7 +127,9 @@ def compare(
     for name in chosen:
         if name == "exact" and len(problem.dag) > EXACT_TASKS:
             continue
-        asked = replace(problem, pool=replace(POOL, single=True)) if name == BASELINE else problem
+        asked = problem
+        if name == WUKONG:
+            asked = replace(problem, pool=replace(problem.pool, single=True))
         began = time.perf_counter()
         try:
             plan = made(name, budget_s).plan(asked)  # type: ignore[attr-defined]
@@ -119,38 +142,54 @@ def compare(
     return found
 
 
-def workflows(folder: Path, *, every: bool) -> Iterator[str]:
-    """Names of the reference cases, or of all workflows there."""
-    if not every:
-        yield from cases.reference_cases()
-        return
-    yield from sorted(path.stem for path in folder.glob("*.json") if path.stem != "stg")
+def workflows(
+    folder: Path, *, every: bool, most_tasks: int | None
+) -> tuple[list[cases.Workflow], list[str]]:
+    """The reference cases, or all workflows there; and a line for each file that is left out."""
+    paths = [folder / f"{name}.json" for name in cases.reference_cases()]
+    if every:
+        paths = sorted(folder.glob("*.json"))
+    loaded: list[cases.Workflow] = []
+    left_out: list[str] = []
+    for path in paths:
+        try:
+            workflow = cases.load(path)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, DagnbError) as error:
+            left_out.append(f"{path.name}: not a workflow ({type(error).__name__}: {error})")
+            continue
+        if most_tasks is not None and len(workflow.dag) > most_tasks:
+            left_out.append(f"{path.name}: {len(workflow.dag):,} tasks, more than {most_tasks:,}")
+            continue
+        loaded.append(workflow)
+    return loaded, left_out
 
 
-def run(folder: Path, chosen: list[str], *, every: bool, budget_s: float | None) -> None:
-    """The table."""
+def compare_all(
+    loaded: list[cases.Workflow], setting: Setting, chosen: list[str], budget_s: float | None
+) -> None:
+    """The table of one pool."""
     tallies = {name: Tally() for name in chosen}
     worse: list[str] = []
     began = time.monotonic()
     print(f"{'workflow':34} ccr   bound  " + " ".join(f"{name[:9]:>9}" for name in chosen))
-    for name in workflows(folder, every=every):
-        workflow = cases.load(folder / f"{name}.json")
+    for workflow in loaded:
         for ccr in cases.CCRS:
             try:
                 scaled = cases.scaled(workflow, ccr)
             except ZeroDivisionError:
                 continue  # its edges pass nothing: there is no ratio
-            problem = Problem(dag=scaled.dag, costs=priced(scaled), pool=POOL)
+            problem = Problem(dag=scaled.dag, costs=priced(scaled), pool=setting.pool)
             bound_s = lower_bound(problem.dag, problem.costs, problem.pool).seconds
             found = compare(problem, chosen, budget_s)
-            base_s = found[BASELINE][0]
-            note(tallies, found, bound_s)
+            base_s = found[setting.baseline][0]
+            note(tallies, found, bound_s, setting.baseline)
             if is_worse(found):
-                worse.append(f"{name} {ccr}")
+                worse.append(f"{workflow.name} {ccr}")
             ratios = " ".join(
                 f"{found[n][0] / base_s:9.3f}" if n in found else " " * 9 for n in chosen
             )
-            print(f"{name[:34]:34} {ccr:3}  {bound_s / base_s:6.3f}  {ratios}", flush=True)
+            name = workflow.name[:34]
+            print(f"{name:34} {ccr:3}  {bound_s / base_s:6.3f}  {ratios}", flush=True)
     summary(tallies)
     print(f"best worse than a member of its portfolio: {len(worse)} times {worse}")
     print(f"simulated schedules below the bound: {sum(tally.below for tally in tallies.values())}")
@@ -158,12 +197,16 @@ def run(folder: Path, chosen: list[str], *, every: bool, budget_s: float | None)
 
 
 def note(
-    tallies: dict[str, Tally], found: dict[str, tuple[float, float, float]], bound_s: float
+    tallies: dict[str, Tally],
+    found: dict[str, tuple[float, float, float]],
+    bound_s: float,
+    baseline: str,
 ) -> None:
     """Add one case."""
-    base_s, _, base_gb_s = found[BASELINE]
+    base_s, _, base_gb_s = found[baseline]
     for planner, (makespan_s, seconds, gb_s) in found.items():
         tally = tallies[planner]
+        tally.bounds.append(bound_s / base_s)
         tally.ratios.append(makespan_s / base_s)
         tally.gaps.append(makespan_s / bound_s - 1)
         tally.seconds.append(seconds)
@@ -173,20 +216,20 @@ def note(
 
 def is_worse(found: dict[str, tuple[float, float, float]]) -> bool:
     """Whether `best` is beaten by a planner on the same pool."""
-    rivals = [found[name][0] for name in PORTFOLIO if name in found and name != BASELINE]
+    rivals = [found[name][0] for name in PORTFOLIO if name in found and name != WUKONG]
     return "best" in found and found["best"][0] > min(rivals, default=math.inf) * (1 + 1e-9)
 
 
 def summary(tallies: dict[str, Tally]) -> None:
     """A line a planner."""
     print(
-        f"\n{'planner':15} cases  geo-mean  GB-s  median gap  within 1 %  within 10 %   planning s: median     worst"
+        f"\n{'planner':15} cases  geo-mean  bound  GB-s  median gap  within 1 %  within 10 %   planning s: median     worst"
     )
     for name, tally in tallies.items():
         if not tally.ratios:
             continue
         n, gaps = len(tally.ratios), tally.gaps
-        means = f"{geometric(tally.ratios):8.3f} {geometric(tally.costs):5.2f}"
+        means = f"{geometric(tally.ratios):8.3f} {geometric(tally.bounds):6.3f} {geometric(tally.costs):5.2f}"
         print(
             f"{name:15} {n:5}  {means}  {statistics.median(gaps):9.1%}"
             f"  {sum(gap <= 0.01 for gap in gaps) / n:9.0%}  {sum(gap <= 0.1 for gap in gaps) / n:10.0%}"
@@ -259,6 +302,8 @@ def main() -> None:
     )
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--all", action="store_true")
+    parser.add_argument("--pools", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--tasks", type=int, help="leave out workflows with more tasks")
     parser.add_argument("--planners", nargs="+", default=[])
     parser.add_argument(
         "--budget", type=float, default=None, help="seconds of search of `best` a case"
@@ -266,11 +311,17 @@ def main() -> None:
     parser.add_argument("--times", action="store_true")
     asked = parser.parse_args()
     if asked.times:
-        times(names(asked.planners))
-    elif asked.folder is None:
+        times(names(asked.planners, WUKONG))
+        return
+    if asked.folder is None:
         parser.error("give the folder of workflows, or --times")
-    else:
-        run(asked.folder, names(asked.planners), every=asked.all, budget_s=asked.budget)
+    loaded, left_out = workflows(asked.folder, every=asked.all, most_tasks=asked.tasks)
+    for pool in asked.pools:
+        setting = SETTINGS[pool]
+        print(f"\n== pool {pool}, relative to {setting.baseline}, {len(loaded)} workflows ==")
+        compare_all(loaded, setting, names(asked.planners, setting.baseline), asked.budget)
+    for line in left_out:
+        print(f"left out: {line}")
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -93,9 +94,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerTerms:
-    """Terms of one worker: how long it may linger idle before it leaves, seconds."""
+    """Terms of one worker.
+
+    linger_s: how long it may linger idle before it leaves, seconds.
+    hold: its steps begin in the order of their priorities. The next one is waited for, even if a
+      later one is ready; it is passed over only while it backs off, and if it never gets a result.
+      Meanwhile the process of the worker serves others, so that no plan needs more processes.
+    """
 
     linger_s: float = 0.0
+    hold: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,6 +265,8 @@ def check(plan: Plan, dag: Dag) -> tuple[Advice, ...]:
     O((steps + edges) * steps / 64).
     """
     problems = list(dict.fromkeys(_problems(plan, dag)))
+    if not problems:
+        problems = list(order_problems(plan))
     if problems:
         raise InvalidPlanError(plan.planner, problems)
     return tuple(_advice(plan, worker, firsts) for worker, firsts in stops(plan))
@@ -338,6 +348,26 @@ def by_worker(plan: Plan) -> dict[str, list[int]]:
     return steps_of
 
 
+def next_in_order(plan: Plan) -> dict[int, int]:
+    """Returns step -> the next step of its worker, for workers that hold their order.
+
+    Equal priorities are ordered by position. A step that reads the one before it waits for that
+    anyway, and is left out. O(steps log steps), and O(workers) if none holds.
+    """
+    following: dict[int, int] = {}
+    if not any(terms.hold for terms in plan.workers.values()):
+        return following
+    for worker, steps in by_worker(plan).items():
+        if worker not in plan.workers or not plan.workers[worker].hold:
+            continue
+        steps.sort(key=lambda step: (plan.steps[step].priority, step))
+        for step, after in pairwise(steps):
+            is_read = step in plan.steps[after].upstream
+            if not is_read:
+                following.setdefault(step, after)
+    return following
+
+
 def _advice(plan: Plan, worker: str, firsts: Sequence[int]) -> Advice:
     terms = plan.workers.get(worker)
     linger_s = terms.linger_s if terms else 0.0
@@ -412,6 +442,37 @@ def _step_problems(plan: Plan, position: int) -> Iterator[str]:
     # The queue of a pool is named so, and the queue of a pinned worker has the worker's name.
     if step.worker is not None and step.worker.startswith("~"):
         yield f"{name} is pinned to '{step.worker}': names with ~ belong to pools"
+
+
+def order_problems(plan: Plan) -> Iterator[str]:
+    """Yields a clause if steps wait for each other because of the orders that workers hold.
+
+    They never do if every step has a larger priority than its upstream steps. O(steps + edges).
+    """
+    following = next_in_order(plan)
+    if not following:
+        return
+    n_awaited = [len(step.upstream) for step in plan.steps]
+    for after in following.values():
+        n_awaited[after] += 1
+    ready = [step for step, n in enumerate(n_awaited) if not n]
+    while ready:
+        step = ready.pop()
+        later = plan.downstream[step]
+        if step in following:
+            later = (*later, following[step])
+        for other in later:
+            n_awaited[other] -= 1
+            if not n_awaited[other]:
+                ready.append(other)
+    for step, n in enumerate(n_awaited):
+        if n:
+            worker = plan.steps[step].worker
+            yield (
+                f"step {step} ('{plan.names[step]}') of worker '{worker}' never begins:"
+                " workers that hold their order wait for each other"
+            )
+            return
 
 
 def _worker_problems(plan: Plan) -> Iterator[str]:

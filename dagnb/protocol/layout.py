@@ -3,6 +3,7 @@
     step pinned to w1         -> the queue "w1", with room for one member
     step that floats          -> the queue "~" + label of its resources, with room for `cap` members
     edge from u to a task t   -> bit number (first bit of t) + (position of u among its upstream)
+    t follows u on a worker that holds its order -> one more edge, the last of u, and bit of t
 
 This is all that a coordinator knows of a plan: it never sees functions, costs or the DAG.
 """
@@ -17,7 +18,7 @@ from typing import Any
 from dagnb.graph.brief import brief
 from dagnb.graph.resources import Resources
 from dagnb.planning.kept import kept_steps
-from dagnb.planning.plan import Plan, Step
+from dagnb.planning.plan import Plan, Step, next_in_order
 from dagnb.protocol.messages import Edge, Queue, Record, Submission, bits_of
 
 
@@ -132,8 +133,9 @@ def _layout(
 ) -> Layout:
     sources = []
     resources = {}
+    awaiting = set(next_in_order(plan).values())
     for i, step in enumerate(plan.steps):
-        if not step.upstream:
+        if not step.upstream and i not in awaiting:
             sources.append(i)
         resources[queues[queue_of[i]].kind] = step.resources
     return Layout(
@@ -178,22 +180,31 @@ def _queues(plan: Plan, cap: int, kinds: Kinds) -> tuple[tuple[Queue, ...], list
 
 
 def _edges(plan: Plan, queue_of: list[int]) -> tuple[list[tuple[Edge, ...]], int]:
-    """Returns the edges from each step to its downstream steps, and the number of bits."""
-    starts, n_bits = bits_of([step.upstream for step in plan.steps])
+    """Returns the edges from each step to those that wait for it, and the number of bits."""
+    following = next_in_order(plan)
+    awaited = [step.upstream for step in plan.steps]
+    for before, after in following.items():
+        awaited[after] = (*awaited[after], before)
+    starts, n_bits = bits_of(awaited)
     # A list only where there are several edges: a wide plan has very many steps with one.
     alone: list[tuple[Edge, ...]] = [()] * len(plan.steps)
     several: dict[int, list[Edge]] = {}
     for child, step in enumerate(plan.steps):
         if not step.upstream:
             continue
-        start, n_reads = starts[child], len(step.upstream)
+        start, n_awaited = starts[child], len(awaited[child])
         queue, priority = queue_of[child], step.priority
         for bit, u in enumerate(step.upstream, start):
-            edge = (child, bit, start, n_reads, queue, priority)
+            edge = (child, bit, start, n_awaited, queue, priority)
             if not alone[u]:
                 alone[u] = (edge,)
             else:
                 several.setdefault(u, [*alone[u]]).append(edge)
     for u, edges in several.items():
         alone[u] = tuple(edges)
+    # The machine knows an edge of an order by its place: the last, to a task that does not read u.
+    for u, after in following.items():
+        start, n_awaited = starts[after], len(awaited[after])
+        bit, priority = start + n_awaited - 1, plan.steps[after].priority
+        alone[u] = (*alone[u], (after, bit, start, n_awaited, queue_of[after], priority))
     return alone, n_bits

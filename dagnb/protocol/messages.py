@@ -18,7 +18,7 @@ from dagnb.protocol.states import RunState as RunState  # noqa: PLC0414  # re-ex
 from dagnb.protocol.states import Status as Status  # noqa: PLC0414  # re-exported
 from dagnb.protocol.states import TaskState as TaskState  # noqa: PLC0414  # re-exported
 
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7
 
 HELD = -1
 """In `Death.task`: every task that the instance was running.
@@ -28,7 +28,10 @@ When a whole container dies, no process is left that knows which task was runnin
 
 Edge = tuple[int, int, int, int, int, int]
 """An edge to a downstream task: (task, bit of the edge, first bit of the task, number of its bits,
-queue of the task, its priority). `complete` needs no more of a task that it may make ready."""
+queue of the task, its priority). `complete` needs no more of a task that it may make ready.
+
+The last edge of a task may be one of order alone: its task follows on a worker that holds its order
+and does not read the result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +151,8 @@ class Queue:
 class Submission:
     """A run, as it is put in the store, once.
 
-    records: packed, by position. sources: positions without upstream. n_bits: one for each edge.
-    meta: JSON, see RunDescription. ttl_s: seconds that the run's keys live after the last
+    records: packed, by position. sources: positions that wait for nothing. n_bits: one for each
+    edge. meta: JSON, see RunDescription. ttl_s: seconds that the run's keys live after the last
     heartbeat.
     on_error: 'fail' ends the run at the first failure; 'continue' runs every task that does not
         need a failed one.

@@ -10,6 +10,9 @@ Three rules are surprising, and each has a reason:
 instance whose lease ran out, sets bits that are set already. `n_set` only saves counting them.
 - A commit is accepted in every state before DONE, not only from the owner: the value is right
   on whichever instance it was computed, and a second computation would prove nothing.
+- A worker that holds its order has edges that carry no value, from each of its steps to the next.
+  The bit is set when the step is done, backs off, failed or is skipped, and is never cleared, since
+  the next step needs nothing of it. So no retry, and no loss, delays another step.
 - A run that looks finished is checked once more for the bytes of its sinks. A server that evicts,
   or a person who deletes keys, would else leave a run that is `ok` without results.
 """
@@ -22,6 +25,7 @@ from dagnb.protocol.messages import (
     Address,
     Charge,
     Commit,
+    Edge,
     Event,
     Record,
     RunState,
@@ -304,15 +308,44 @@ class Tasks:
         self.unsettled -= 1
         self._event(now, "skip", task, "")
 
+    def _successor(self, task: int) -> Edge | None:
+        """Returns the edge to the next step in the order of a worker that holds it, None if none.
+
+        It comes last. It is an order alone: the step does not read this task.
+        """
+        edges = self.records[task].edges
+        if not edges or task in self.records[edges[-1][0]].upstream:
+            return None
+        return edges[-1]
+
+    def _let_pass(self, task: int, now: float) -> None:
+        """Let the next step in the order begin, though this one has no result yet or will not."""
+        edge = self._successor(task)
+        if edge is None:
+            return
+        child, bit, start, n_bits, *_ = edge
+        if bit not in self.bits:
+            self.bits.add(bit)
+            self.n_set[start] = self.n_set.get(start, 0) + 1
+        if self.n_set[start] == n_bits and self.states[child] is TaskState.WAITING:
+            self._ready(child, now)
+
     def _skip_below(self, task: int, now: float) -> None:
         """Skip every descendant of a failed task that still waits."""
         stack = [task]
         while stack:
-            for child, *_ in self.records[stack.pop()].edges:
+            task = stack.pop()
+            self._let_pass(task, now)
+            for child in self._readers(task):
                 # Others were skipped by another failure, or ran before an input was lost.
                 if self.states[child] is TaskState.WAITING:
                     self._skip(child, now)
                     stack.append(child)
+
+    def _readers(self, task: int) -> list[int]:
+        """Returns the downstream tasks, which read its result."""
+        successor = self._successor(task)
+        return [edge[0] for edge in self.records[task].edges if edge is not successor]
 
     def _ready_or_skip(self, task: int, now: float) -> None:
         """Make a waiting task ready if all its inputs are done; skip it if one never will be."""
@@ -343,9 +376,11 @@ class Tasks:
             self.states[task] = TaskState.WAITING
             del self.results[task]
             self.unsettled += self.waits_for_all or self.records[task].is_sink
-            for _, bit, start, *_ in self.records[task].edges:
-                self.bits.discard(bit)
-                self.n_set[start] -= 1
+            successor = self._successor(task)
+            for edge in self.records[task].edges:
+                if edge is not successor:
+                    self.bits.discard(edge[1])
+                    self.n_set[edge[2]] -= 1
             self._event(now, "lost", task, "")
             undone.append(task)
             done = [u for u in self.records[task].upstream if self.states[u] is TaskState.DONE]
@@ -404,6 +439,7 @@ class Tasks:
         if delay_s > 0 and not self._absent_inputs(task):
             self.states[task] = TaskState.RETRYING
             self.due[task] = now + delay_s
+            self._let_pass(task, now)
         else:
             self._again(task, now)
 

@@ -22,7 +22,7 @@ from itertools import repeat
 
 from dagnb.graph.brief import brief
 from dagnb.graph.resources import DEFAULT
-from dagnb.planning.plan import Plan
+from dagnb.planning.plan import Plan, next_in_order
 from dagnb.planning.planner import Costs, Pool
 from dagnb.simulation.simulated_run import StepCosts
 
@@ -53,6 +53,9 @@ class ListSchedule:
             name = step.worker
             self.queues.append(0 if name is None else numbers.setdefault(name, 1 + len(numbers)))
         self.n_named = len(numbers)
+        for position, after in next_in_order(plan).items():
+            self.downstream[position].append(after)
+            self.n_upstream[after] += 1
 
         acts = StepCosts(plan, costs)
         self._run_s = acts.run_s

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 
 from dagnb.graph.dag import Call, Dag
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.planning.plan import Plan, Step, Way, WorkerTerms
+from dagnb.planning.plan import Plan, Step, Way, WorkerTerms, order_problems
 from dagnb.planning.planner import Costs, Pool, Problem
 
 KINDS = (DEFAULT, Resources(cpus=1.0), Resources(memory_mb=256), Resources(cpus=2.0, memory_mb=512))
@@ -82,11 +84,13 @@ def plans(
     copies: bool = False,
     ways: bool = False,
     linger: bool = False,
+    hold: bool = False,
 ) -> Plan:
     """Draws plans that fit the DAG: floating, pinned or mixed, with any priorities and resources.
 
     copies: a task may have a second step, and a step reads any step of its upstream task.
     ways: edges may say how their value is passed on. linger: workers may wait before they leave.
+    hold: workers may hold their order, where no worker then waits for ever; they do not linger.
     """
     workers = [f"w{i}" for i in range(draw(st.integers(0, max_workers)))]
     kinds = {worker: draw(st.sampled_from(KINDS)) for worker in workers}
@@ -120,13 +124,15 @@ def plans(
     linger_s: dict[str, float] = {}
     if linger and workers:
         linger_s = draw(st.dictionaries(st.sampled_from(workers), st.sampled_from((0.0, 0.5))))
-    return Plan(
-        dag=dag,
-        steps=tuple(steps),
-        planner="random",
-        ways=way_of,
-        workers={worker: WorkerTerms(linger_s=seconds) for worker, seconds in linger_s.items()},
-    )
+    terms = {worker: WorkerTerms(linger_s=seconds) for worker, seconds in linger_s.items()}
+    plan = Plan(dag=dag, steps=tuple(steps), planner="random", ways=way_of, workers=terms)
+    if hold and workers:
+        holding = draw(st.sets(st.sampled_from(workers)))
+        held = replace(plan, workers=dict.fromkeys(holding, WorkerTerms(hold=True)))
+        # Random orders may wait for each other.
+        if not any(order_problems(held)):
+            return held
+    return plan
 
 
 @st.composite

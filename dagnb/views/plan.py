@@ -372,6 +372,8 @@ def _terms(plan: Plan, worker: str) -> str:
     terms = plan.workers.get(worker)
     if terms is not None and terms.linger_s:
         details.append(f"lingers {seconds_text(terms.linger_s)}")
+    if terms is not None and terms.hold:
+        details.append("holds its order")
     if not details:
         return worker
     return f"{worker} ({', '.join(details)})"

@@ -36,9 +36,6 @@ from dagnb_planners.search import Search
 from dagnb_planners.sweep import simulated_score
 from dagnb_planners.wukong import Wukong
 
-# Seconds to simulate and compare one step of a candidate. A planner reads no clock, because equal
-# problems must give equal plans: a budget in seconds is converted to a number of candidates.
-STEP_S = 150e-6
 # The default budget: this share of the makespan, between LEAST_S and MOST_S.
 SHARE = 0.05
 LEAST_S, MOST_S = 0.2, 3.0
@@ -48,6 +45,9 @@ FINALISTS = 2
 UNCERTAINTIES = (0.4, 0.8)
 # DAGs with more tasks get plans of the quick planners only.
 LARGE = 2_000
+# `dask_like` looks at pairs of a task and an idle worker. With more pairs than these it would take
+# longer than all the others together (16 s at 5,000 tasks without a cap), and is left out.
+MOST_PAIRS = 4_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,10 @@ class Best:
         return replace(chosen, planner=self.name, notes=(*chosen.notes, note))
 
     def _improved(self, problem: Problem, ranked: list[Plan], bound_s: float) -> Plan:
-        """Returns the best of a local search from the best two, half of the budget each."""
+        """Returns the best of a local search from the best two.
+
+        The first has half of the budget, the second what is left of it.
+        """
         # The search moves steps from worker to worker, and floating steps have none.
         starts: list[Plan] = []
         for plan in ranked:
@@ -95,15 +98,21 @@ class Best:
         if seconds is None:
             makespan_s = outcome(ranked[0], problem.costs, problem.pool).makespan_s
             seconds = min(max(SHARE * makespan_s, LEAST_S), MOST_S)
-        evaluations = int(seconds / (STEP_S * len(problem.dag) * len(starts)))
-        improved = [Search(problem, plan).run(evaluations, bound_s) for plan in starts]
+        improved: list[Plan] = []
+        for n_left, plan in zip(range(len(starts), 0, -1), starts, strict=True):
+            search = Search(problem, plan)
+            improved.append(search.run(seconds / n_left, bound_s))
+            seconds = max(0.0, seconds - search.spent_s)
         return min([*improved, ranked[0]], key=partial(simulated_score, problem))
 
 
 def members(problem: Problem) -> Iterator[Plan]:
     """Yields a plan of each planner of the portfolio that does not refuse the problem."""
-    planners: list[Planner] = [Flexible(), OnePass(), DaskLike(), Heft()]
-    if len(problem.dag) <= LARGE:
+    planners: list[Planner] = [Flexible(), OnePass(), Heft()]
+    n_tasks, cap = len(problem.dag), problem.pool.cap
+    if n_tasks * min(n_tasks, cap or n_tasks) <= MOST_PAIRS:
+        planners.append(DaskLike())
+    if n_tasks <= LARGE:
         planners += [Wukong(), Cpop(), Peft(), HeftLookahead()]
     for planner in planners:
         try:

@@ -5,10 +5,12 @@
       -> critical chain: walked back from the step that ends last
       -> one step of the chain, or the step that blocks it, goes to another worker
       -> the change is kept if the run does not become longer
+      -> until the simulated runs have cost the budget
 
 Each step of the chain could not begin sooner because of an input, a busy worker, or a worker's
 start; the move is chosen by that cause. The random numbers have a fixed seed, so that equal
-problems give equal plans.
+problems give equal plans. For the same reason no clock is read: a simulated run costs so many
+microseconds for each span in it, which differs little between plans, pools and sizes.
 
 Source: moves by cause follow the critical-path neighbourhoods of job-shop search, van Laarhoven,
 Aarts, Lenstra 1992, doi:10.1287/opre.40.1.113.
@@ -34,6 +36,10 @@ _SLIP = 1e-9
 # Steps of the chain that are tried before the search gives up: some have no other worker.
 _DRAWS = 8
 
+# Seconds to simulate and compare a candidate, for each span of its run. Measured: 4.6 to 9.4 us, on
+# DAGs of 11 to 5,000 tasks, in pools with and without a cap.
+SPAN_S = 7e-6
+
 # (makespan, mean end of the steps, cost): smaller is better.
 Score = tuple[float, float, float]
 
@@ -51,16 +57,21 @@ class SimulatedCandidate:
     """The simulated run of a candidate.
 
     begin, end: of each step on its worker. before: the step its worker ran before, or -1.
+    price_s: seconds that this simulation took, estimated.
     """
 
     score: Score
+    price_s: float
     begin: Sequence[float]
     end: Sequence[float]
     before: Sequence[int]
 
 
 class Search:
-    """Improves one plan of a problem without copies of tasks."""
+    """Improves one plan of a problem without copies of tasks.
+
+    spent_s: estimated seconds of the simulations so far.
+    """
 
     def __init__(self, problem: Problem, plan: Plan, seed: int = 0) -> None:
         """Simulates the plan once."""
@@ -70,21 +81,21 @@ class Search:
         order = sorted(range(len(plan.steps)), key=lambda step: (plan.steps[step].priority, step))
         self.best = Candidate(tuple(step.worker for step in plan.steps), tuple(order))
         self.simulated = self.simulate(self.best)
+        self.spent_s = self.simulated.price_s
         self.n_new = 0
 
-    def run(self, evaluations: int, enough_s: float = 0.0) -> Plan:
+    def run(self, budget_s: float, enough_s: float = 0.0) -> Plan:
         """Tries moves and returns the best plan.
 
-        evaluations: number of moves. enough_s: a lower bound of the makespan, at which the search
-        ends.
+        budget_s: of the simulated runs, the last of which may exceed it. enough_s: a lower bound of
+        the makespan, at which the search ends.
         """
-        for _ in range(evaluations):
-            if self.simulated.score[0] <= enough_s * (1 + _SLIP):
-                break
+        while self.spent_s < budget_s and self.simulated.score[0] > enough_s * (1 + _SLIP):
             tried = self.moved()
             if tried is None:
                 break
             simulated = self.simulate(tried)
+            self.spent_s += simulated.price_s
             # Equal scores are accepted, too, so that the search does not stop on a plateau.
             if simulated.score <= self.simulated.score:
                 self.best, self.simulated = tried, simulated
@@ -123,7 +134,8 @@ class Search:
         result = outcome_of(simulated)
         # The mean end tells two runs of equal length apart, so that the search has a direction.
         score = (result.makespan_s, sum(end) / n, result.gb_s)
-        return SimulatedCandidate(score, begin, end, before)
+        price_s = SPAN_S * len(simulated.rows)
+        return SimulatedCandidate(score, price_s, begin, end, before)
 
     def path(self) -> list[int]:
         """Returns the steps of the critical chain, from the last to end back to the first.

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dagnb import registry
 from dagnb.planning.kept import kept_steps
+from dagnb.planning.plan import next_in_order
 from tests import graphs
 from tests.conformance.agent import private_agent
 from tests.conformance.worlds import Case, Lived, Tally, cases, drawn, imagined, lived
@@ -127,6 +128,30 @@ def test_with_values_that_stay_and_one_instance_the_two_stories_are_equal_event_
 
     each(cases(st.just(1), kept=True, copies=True), workers, compare)
     assert n_kept > 0
+
+
+@pytest.mark.parametrize(("n", "kept"), [(1, False), (1, True), (3, False)])
+def test_with_workers_that_hold_their_order_the_two_stories_are_equal_event_by_event(
+    workers: str, launched: Callable[[int], Any], tally: Tally, n: int, kept: bool
+) -> None:
+    n_waiting = 0
+
+    def compare(case: Case) -> None:
+        nonlocal n_waiting
+        following = next_in_order(case.plan)
+        n_waiting += len(following)
+        dream = imagined(case)
+        life = lived(case, launched(case.n), dream if n > 1 else None)
+
+        with tally.comparing():
+            agree(case, dream, life)
+            assert life.story == dream.story
+            for world in (dream, life):
+                for step, after in following.items():
+                    assert world.place("done", step) < world.place("start", after)
+
+    each(cases(st.just(n), hold=True, kept=kept, gated=n > 1), workers, compare)
+    assert n_waiting > 0
 
 
 def test_with_several_instances_the_same_order_of_endings_gives_the_same_hand_overs(

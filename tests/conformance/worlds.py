@@ -98,6 +98,10 @@ class Lived:
         """step -> how often this happened"""
         return Counter(step for what, step, _ in self.story if what == kind)
 
+    def place(self, kind: str, step: int) -> int:
+        """The place in the story at which this first happened to the step"""
+        return next(i for i, event in enumerate(self.story) if event[:2] == (kind, step))
+
     def ran_on(self) -> dict[int, str]:
         """step -> the worker that started it last"""
         return {step: worker for kind, step, worker in self.story if kind == "start"}
@@ -159,9 +163,11 @@ def cases(
     copies: bool = False,
     gated: bool = False,
     kept: bool = False,
+    hold: bool = False,
 ) -> Case:
     """A random DAG of real functions, and any plan of it.
 
+    hold: some workers hold their order.
     kept: values stay with their worker wherever they may; else edges say at random how they travel.
     """
     dag = draw(strategies.dags(max_tasks))
@@ -169,7 +175,7 @@ def cases(
     rank = tuple(draw(st.permutations(range(len(dag)))))
 
     def planned(real: Dag) -> Plan:
-        plan: Plan = draw(strategies.plans(real, copies=copies, ways=not kept))
+        plan: Plan = draw(strategies.plans(real, copies=copies, ways=not kept, hold=hold))
         return with_kept_results(plan) if kept else plan
 
     return _case(

@@ -11,6 +11,7 @@ from tests.model.mutants import hunt
 from tests.model.seeded_ends import ENDS
 from tests.model.seeded_kept import KEPT
 from tests.model.seeded_kinds import KINDS
+from tests.model.seeded_order import ORDER
 from tests.model.seeded_work import WORK
 
 
@@ -49,7 +50,7 @@ def _mutants() -> bool:
     _print(f"\n{'mutant':56} {'caught by':14} {'steps':>5}  configuration")
     by_name = {configuration.name: configuration for configuration in SMALL}
     as_foreseen = True
-    for mutant in (*WORK, *KEPT, *ENDS, *KINDS):
+    for mutant in (*WORK, *KEPT, *ENDS, *KINDS, *ORDER):
         found = hunt(mutant, SMALL if mutant.survives else (by_name[mutant.within],))
         if found is None or found.violation is None:
             _print(f"{mutant.name:56} survives: {mutant.survives}")

@@ -56,6 +56,22 @@ _LATE_GATE = Configuration(
     placement=(1, 0, 0, 0),
     sinks=(1, 3),
 )
+_HELD = Configuration(
+    name="a on w1, its reader and then c on w0, which holds its order",
+    upstream=((), (0,), ()),
+    queues=(PINNED, PINNED),
+    placement=(1, 0, 0),
+    sinks=(1, 2),
+    holds=True,
+)
+_CROSSED = Configuration(
+    name="two workers hold their orders, a b and c d, d reads a, b reads c",
+    upstream=((), (), (1,), (0,)),
+    queues=(PINNED, PINNED),
+    placement=(0, 1, 0, 1),
+    sinks=(2, 3),
+    holds=True,
+)
 _TWO_PARTS = Configuration(
     name="two tasks apart", upstream=((), ()), queues=(1,), placement=(0, 0), sinks=(0, 1)
 )
@@ -221,6 +237,45 @@ SMALL = (
         is_small=False,
     ),
     _with(_LATE_GATE, "kept, suspicion", {Fault.SUSPECT: 1}, together=True, want=2),
+    _with(_HELD, "one instance, hints, crash", {Fault.CRASH: 1}, with_hints=True, n_instances=1),
+    _with(
+        _HELD,
+        "exception, back-off, suspicion, go on",
+        {Fault.RAISE: 2, Fault.SUSPECT: 1},
+        retries=1,
+        delays=(0.0, 1.0),
+        on_error="continue",
+    ),
+    _with(
+        _HELD,
+        "exceptions, lost blob, go on",
+        {Fault.RAISE: 2, Fault.VANISH: 1},
+        on_error="continue",
+        is_small=False,
+    ),
+    _with(
+        replace(_HELD, upstream=((), (), (0,)), placement=(1, 0, 0), name="c waits for two"),
+        "lost blob, suspicion, lost reply",
+        {Fault.VANISH: 1, Fault.SUSPECT: 1, Fault.LOST_REPLY: 1},
+        sinks=(0, 1, 2),
+        is_small=False,
+    ),
+    _with(
+        replace(
+            _HELD,
+            upstream=((), (), (0,)),
+            placement=(1, 0, 0),
+            name="a on w1, b, then its reader c on w0, held",
+        ),
+        "exceptions, back-off, go on",
+        {Fault.RAISE: 2},
+        retries=1,
+        delays=(1.0,),
+        on_error="continue",
+    ),
+    _with(
+        _CROSSED, "kept, crash, lost reply", {Fault.CRASH: 1, Fault.LOST_REPLY: 1}, together=True
+    ),
     _with(_FOUR_PARTS, "a fair share of 3, suspicion", {Fault.SUSPECT: 1}, want=3, queues=(2,)),
     _with(
         _TWO_PARTS,
@@ -353,6 +408,17 @@ LARGE = (
         _KINDS, "hints", {Fault.CRASH: 1, Fault.HINT: 1}, with_hints=True, instances=("x", "y", "")
     ),
     _with(_CHAIN_3, "kept one by one", _WORSE, together=True),
+    _with(_HELD, "all", _WORSE | {Fault.RAISE: 1}, retries=1, on_error="continue"),
+    _with(_CROSSED, "suspicion, lost blob", {Fault.SUSPECT: 1, Fault.VANISH: 1}),
+    _with(
+        replace(_LATE_GATE, holds=True, name=f"{_LATE_GATE.name}, held"),
+        "kept, exception",
+        _BAD | {Fault.RAISE: 1},
+        together=True,
+        want=2,
+        retries=1,
+        delays=(0.0, 1.0),
+    ),
     _with(_LATE_GATE, "kept", _BAD | {Fault.SUSPECT: 1}, together=True, want=2),
     _with(_BRANCHES, "kept", _WORSE | {Fault.RAISE: 1}, together=True, want=2, retries=1),
     _with(_TWO_PARTS, "batches of 2", _WORSE | {Fault.RAISE: 1}, want=2, retries=1),

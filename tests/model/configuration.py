@@ -39,6 +39,7 @@ class Configuration:
     kinds: of the queues. instances: their kinds; one comes in the place of another of its kind.
     start_s: the run is cancelled when no one took part by then, at any moment before.
     together: tasks are run together with their only reader, for which their results are kept.
+    holds: pinned workers run their tasks in order, and wait for the next one.
     in_containers: who is seen dead died with its container, so that all it ran is charged.
     """
 
@@ -61,6 +62,7 @@ class Configuration:
     kinds: tuple[str, ...] = ()
     instances: tuple[str, ...] = ()
     together: bool = False
+    holds: bool = False
     in_containers: bool = False
     start_s: float | None = None
 
@@ -68,6 +70,19 @@ class Configuration:
     def staff(self) -> tuple[str, ...]:
         """The kind of each instance that may live at a time."""
         return self.instances or ("",) * self.n_instances
+
+    def predecessor(self, task: int) -> int:
+        """The task that this one waits for because of the order alone, -1 for none."""
+        queue = self.placement[task]
+        before = [other for other in range(task) if self.placement[other] == queue]
+        if not self.holds or self.queues[queue] or not before or before[-1] in self.upstream[task]:
+            return -1
+        return before[-1]
+
+    def awaited(self, task: int) -> tuple[int, ...]:
+        """Upstream tasks, then the predecessor if there is one."""
+        predecessor = self.predecessor(task)
+        return self.upstream[task] + ((predecessor,) if predecessor >= 0 else ())
 
     def reader(self, task: int) -> int:
         """The reader that a task is run together with, -1 for none."""
@@ -77,7 +92,8 @@ class Configuration:
 
     def submission(self) -> Submission:
         """The run as it is put in the store. Earlier tasks are more urgent."""
-        starts, n_bits = bits_of(self.upstream)
+        awaited = [self.awaited(task) for task in range(len(self.upstream))]
+        starts, n_bits = bits_of(awaited)
         names = [f"w{i}" if cap == 0 else f"~p{i}" for i, cap in enumerate(self.queues)]
         records = []
         for task, upstream in enumerate(self.upstream):
@@ -90,9 +106,11 @@ class Configuration:
                     self.placement[child],
                     child,
                 )
-                for child, ups in enumerate(self.upstream)
+                for child, ups in enumerate(awaited)
                 if task in ups
             ]
+            # The edge of the order comes last.
+            edges.sort(key=lambda edge: task not in self.upstream[edge[0]])
             records.append(
                 Record(
                     queue=self.placement[task],
@@ -116,7 +134,7 @@ class Configuration:
                 )
             ),
             sinks=self.sinks,
-            sources=tuple(task for task, upstream in enumerate(self.upstream) if not upstream),
+            sources=tuple(task for task, tasks in enumerate(awaited) if not tasks),
             n_bits=n_bits,
             on_error=self.on_error,
             crash_budget=self.crash_budget,

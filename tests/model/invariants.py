@@ -35,6 +35,7 @@ def check_state(world: World) -> None:
     if world.is_over:
         return
     _inputs(world)
+    _orders(world)
     _owners(world)
     _queues(world)
     _members(world)
@@ -69,7 +70,7 @@ def _inputs(world: World) -> None:
             expect(not absent, "I1 inputs", f"{task} is {state.word} before {absent}")
         elif state is TaskState.WAITING:
             expect(
-                any(states[u] is not TaskState.DONE for u in upstream),
+                any(states[u] is not TaskState.DONE for u in upstream) or awaits_turn(world, task),
                 "I3 wake-up",
                 f"{task} waits for nothing",
             )
@@ -87,8 +88,41 @@ def _inputs(world: World) -> None:
             )
 
 
+def awaits_turn(world: World, task: int) -> bool:
+    """Returns whether the worker of the task holds its order, and the task before has not passed."""
+    predecessor = world.configuration.predecessor(task)
+    if predecessor < 0:
+        return False
+    return world.machine.records[predecessor].edges[-1][1] not in world.machine.bits
+
+
+def _orders(world: World) -> None:
+    """I19: a held order is kept, and no task waits for one before it that ended in any way.
+
+    An attempt that failed and is tried again at once may let the next task pass or not.
+    """
+    machine = world.machine
+    for task, state in enumerate(machine.states):
+        predecessor = world.configuration.predecessor(task)
+        if predecessor < 0:
+            continue
+        before = machine.states[predecessor]
+        if awaits_turn(world, task):
+            ended = before in (*_SETTLED, TaskState.RETRYING)
+            expect(not ended, "I19 order", f"{task} waits for {predecessor}: {before.word}")
+            started = state in (*_STARTED, TaskState.DONE, TaskState.FAILED)
+            expect(not started, "I19 order", f"{task} is {state.word} before {predecessor}")
+        else:
+            ended = before in (*_SETTLED, TaskState.RETRYING)
+            again = predecessor in machine.spent or predecessor in world.was_lost
+            expect(ended or again, "I19 order", f"{task} need not wait for {predecessor}")
+
+
 def _edges(world: World) -> None:
-    """I4: the bit of an edge is set exactly while its upstream task is done; counts hold."""
+    """I4: the bit of an edge is set exactly while its upstream task is done; counts hold.
+
+    The bit of an order stays set: see I19.
+    """
     machine = world.machine
     for task, record in enumerate(machine.records):
         done = machine.states[task] is TaskState.DONE
@@ -98,8 +132,9 @@ def _edges(world: World) -> None:
             f"{task}: result without DONE, or DONE without result",
         )
         for edge in record.edges:
+            is_order = world.configuration.predecessor(edge[0]) == task
             expect(
-                (edge[1] in machine.bits) == done,
+                is_order or (edge[1] in machine.bits) == done,
                 "I4 edges",
                 f"bit of {task} -> {edge[0]} is wrong",
             )

@@ -141,8 +141,8 @@ ENDS = (
         "lost: the bits stay",
         "chain-2, both sinks: lost blob, suspicion",
         "I4 edges",
-        ("_uncomplete", "self.bits.discard(bit)", "pass"),
-        ("_uncomplete", "self.n_set[start] -= 1", "pass"),
+        ("_uncomplete", "self.bits.discard(edge[1])", "pass"),
+        ("_uncomplete", "self.n_set[edge[2]] -= 1", "pass"),
     ),
     in_machine(
         "lost: the sink still counts as settled",

@@ -76,7 +76,7 @@ WORK = (
         "a counter that is not reset by a loss",
         "chain-2, both sinks: lost blob, suspicion",
         "I4 edges",
-        ("_uncomplete", "self.n_set[start] -= 1", "pass"),
+        ("_uncomplete", "self.n_set[edge[2]] -= 1", "pass"),
     ),
     in_machine(
         "the last writer wins",

@@ -7,10 +7,11 @@ from tests.model.mutants import Mutant, hunt
 from tests.model.seeded_ends import ENDS
 from tests.model.seeded_kept import KEPT
 from tests.model.seeded_kinds import KINDS
+from tests.model.seeded_order import ORDER
 from tests.model.seeded_work import WORK
 
 CONFIGURATIONS = {configuration.name: configuration for configuration in SMALL}
-MUTANTS = (*WORK, *KEPT, *ENDS, *KINDS)
+MUTANTS = (*WORK, *KEPT, *ENDS, *KINDS, *ORDER)
 
 
 def name_of(mutant: Mutant) -> str:

@@ -210,7 +210,7 @@ class World:
     def keeps(self, instance: Instance) -> bool:
         """Returns whether it keeps its task's result: it is offered the reader, too, now or next."""
         reader = self.configuration.reader(instance.task)
-        if reader >= 0 and instance.may_claim and len(self.configuration.upstream[reader]) == 1:
+        if reader >= 0 and instance.may_claim and len(self.configuration.awaited(reader)) == 1:
             return True
         return reader in instance.behind
 

@@ -7,8 +7,9 @@ results, queues, leases, members and nonces, budgets, errors, events, hints, byt
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -53,6 +54,9 @@ def submissions(draw: st.DrawFn, run: str, kinds: Sequence[str] = ("",)) -> Subm
     some = draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=2))
     queues = tuple(replace(queue, kind=draw(st.sampled_from(some))) for queue in queues)
     queue = [draw(st.integers(0, len(queues) - 1)) for _ in range(n)]
+    pinned = [number for number, each in enumerate(queues) if not each.is_pool]
+    held = draw(st.sets(st.sampled_from(pinned))) if pinned else set()
+    before = _predecessors(upstreams, queue, held)
     priority = [draw(st.integers(0, 2)) for _ in range(n)]
     leaves = {t for t in range(n) if all(t not in upstream for upstream in upstreams)}
     sinks = leaves | draw(st.sets(st.integers(0, n - 1), max_size=2))
@@ -60,17 +64,31 @@ def submissions(draw: st.DrawFn, run: str, kinds: Sequence[str] = ("",)) -> Subm
     together = draw(st.sets(st.integers(0, n - 1))) - sinks
     return Submission(
         run=run,
-        records=_records(upstreams, queue, priority, sinks, retries, together),
+        records=_records(upstreams, queue, priority, sinks, retries, together, before),
         queues=queues,
         sinks=tuple(sorted(sinks)),
-        sources=tuple(t for t in range(n) if not upstreams[t]),
-        n_bits=sum(map(len, upstreams)),
+        sources=tuple(t for t in range(n) if not upstreams[t] and t not in before),
+        n_bits=sum(map(len, upstreams)) + len(before),
         on_error=draw(st.sampled_from(("fail", "continue", "continue"))),
         deadline_s=draw(st.sampled_from((None, None, None, None, 30.0))),
         start_s=draw(st.sampled_from((None, None, 1.0, 60.0))),
         crash_budget=draw(st.integers(0, 4)),
         loss_budget=draw(st.integers(0, 6)),
     )
+
+
+def _predecessors(
+    upstreams: Sequence[tuple[int, ...]], queue: Sequence[int], held: Collection[int]
+) -> dict[int, int]:
+    """Returns task -> the one before it in a queue whose order is held, if it does not read that."""
+    before: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for task, number in enumerate(queue):
+        predecessor = last.get(number)
+        last[number] = task
+        if number in held and predecessor is not None and predecessor not in upstreams[task]:
+            before[task] = predecessor
+    return before
 
 
 def _records(
@@ -80,17 +98,28 @@ def _records(
     sinks: Collection[int],
     retries: Sequence[int],
     together: Collection[int] = (),
+    before: Mapping[int, int] = MappingProxyType({}),
 ) -> tuple[bytes, ...]:
-    """together: tasks that are run with their reader, if it is the only one and in their queue."""
-    starts, _ = bits_of(upstreams)
+    """together: tasks that are run with their reader, if it is the only one and in their queue.
+
+    before: task -> the one that it follows on a worker that holds its order.
+    """
+    awaited = [
+        (*upstream, before[t]) if t in before else upstream for t, upstream in enumerate(upstreams)
+    ]
+    starts, _ = bits_of(awaited)
     records = []
     for t, upstream in enumerate(upstreams):
         edges = tuple(
-            (c, starts[c] + up.index(t), starts[c], len(up), queue[c], priority[c])
+            (c, starts[c] + up.index(t), starts[c], len(awaited[c]), queue[c], priority[c])
             for c, up in enumerate(upstreams)
             if t in up
         )
         is_alone = len(edges) == 1 and edges[0][4] == queue[t]
+        for c, predecessor in before.items():
+            if predecessor == t:
+                bit = starts[c] + len(upstreams[c])
+                edges += ((c, bit, starts[c], len(awaited[c]), queue[c], priority[c]),)
         record = Record(
             queue=queue[t],
             priority=priority[t],

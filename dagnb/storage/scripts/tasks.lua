@@ -125,10 +125,24 @@ local function leave_running(c, task, owner)
   return worker_of(c, owner)
 end
 
--- Set or clear the bits of edges. A child with one input needs no bit: its only edge decides.
-local function mark(c, edges, bit)
+-- The place among the edges of a task of the one to the next step in the order of a worker that
+-- holds it, which comes last: its child does not read the task. Behind the last where there is none.
+local function successor_at(c, task, edges)
+  local last = #edges - 5
+  if last > 0 then
+    local _, _, _, _, _, _, upstream = record_of(c, edges[last])
+    if not contains(upstream, task) then
+      return last
+    end
+  end
+  return #edges + 1
+end
+
+-- Set or clear the bits of edges, those from `last` on left out. A child with one edge needs no bit:
+-- that edge decides.
+local function mark(c, edges, bit, last)
   local list = {}
-  for i = 2, #edges, 6 do
+  for i = 2, last or #edges, 6 do
     if edges[i + 2] > 1 then
       local n = #list
       list[n + 1], list[n + 2], list[n + 3], list[n + 4] = 'SET', 'u1', id(edges[i]), bit
@@ -295,15 +309,32 @@ local function skip(c, task)
   event(c, 'skip', task, '')
 end
 
+-- Let the next step in the order begin, though this one has no result yet, or never will.
+local function let_pass(c, task)
+  local edges = edges_of(record_of(c, task))
+  local at = successor_at(c, task, edges)
+  if at > #edges then
+    return
+  end
+  local edge = { unpack(edges, at) }
+  local child, _, start_bit, n_bits = unpack(edge)
+  mark(c, edge, '1')
+  if state_of(c, child) == WAITING and (n_bits <= 1 or is_full(c, start_bit, n_bits)) then
+    ready(c, child)
+  end
+end
+
 -- Skip every descendant of a failed task that still waits.
 local function skip_below(c, task)
   local stack = { task }
   while #stack > 0 do
-    local edges = edges_of(record_of(c, remove(stack)))
+    task = remove(stack)
+    let_pass(c, task)
+    local edges = edges_of(record_of(c, task))
     if #edges > WHOLE * 6 then
       read_all(c)
     end
-    for i = 1, #edges, 6 do
+    for i = 1, successor_at(c, task, edges) - 1, 6 do
       local child = edges[i]
       if state_of(c, child) == WAITING then
         skip(c, child)
@@ -347,39 +378,43 @@ local function is_gone(c, task)
   return not (blob or has_blob(c, task, hash, token, n_chunks))
 end
 
--- Make one task wait again; those of its inputs that are gone, too, go on the stack.
-local function uncomplete_one(c, task, stack)
-  local packed, at, _, _, sink, _, upstream = record_of(c, task)
-  set_state(c, task, WAITING)
-  call('HDEL', c.p .. 'v', id(task))
-  call('HDEL', c.p .. 'r', id(task))
-  count_settled(c, 1, sink)
-  mark(c, edges_of(packed, at), '0')
-  event(c, 'lost', task, '')
-  for _, up in ipairs(upstream) do
-    if state_of(c, up) == DONE and is_gone(c, up) then
-      stack[#stack + 1] = up
-    end
-  end
-end
-
 -- Make done tasks wait again whose bytes are gone, and their inputs likewise.
-local function uncomplete(c, tasks)
-  local undone, stack = {}, {}
-  for _, task in ipairs(tasks) do
-    if state_of(c, task) == DONE then
-      stack[#stack + 1] = task
+local uncomplete
+do
+  -- Make one task wait again; those of its inputs that are gone, too, go on the stack.
+  local function uncomplete_one(c, task, stack)
+    local packed, at, _, _, sink, _, upstream = record_of(c, task)
+    set_state(c, task, WAITING)
+    call('HDEL', c.p .. 'v', id(task))
+    call('HDEL', c.p .. 'r', id(task))
+    count_settled(c, 1, sink)
+    local edges = edges_of(packed, at)
+    mark(c, edges, '0', successor_at(c, task, edges))
+    event(c, 'lost', task, '')
+    for _, up in ipairs(upstream) do
+      if state_of(c, up) == DONE and is_gone(c, up) then
+        stack[#stack + 1] = up
+      end
     end
   end
-  while #stack > 0 do
-    local task = remove(stack)
-    if state_of(c, task) == DONE then
-      uncomplete_one(c, task, stack)
-      undone[#undone + 1] = task
+
+  function uncomplete(c, tasks)
+    local undone, stack = {}, {}
+    for _, task in ipairs(tasks) do
+      if state_of(c, task) == DONE then
+        stack[#stack + 1] = task
+      end
     end
-  end
-  for _, task in ipairs(undone) do
-    ready_or_skip(c, task)
+    while #stack > 0 do
+      local task = remove(stack)
+      if state_of(c, task) == DONE then
+        uncomplete_one(c, task, stack)
+        undone[#undone + 1] = task
+      end
+    end
+    for _, task in ipairs(undone) do
+      ready_or_skip(c, task)
+    end
   end
 end
 
@@ -442,24 +477,27 @@ local function absent_inputs(c, task)
   return absent
 end
 
-local function are_within(list, known)
-  for _, task in ipairs(list) do
-    if not known[task] then
-      return false
-    end
-  end
-  return true
-end
-
 -- Take from an instance the tasks that it was to run behind one that it runs no more.
-local function leave_without_inputs(c, instance)
-  local before = {}
-  for _, task in ipairs(running_of(c, instance)) do
-    if are_within(absent_inputs(c, task), before) then
-      before[task] = true
-    else
-      leave_running(c, task, instance)
-      again(c, task)
+local leave_without_inputs
+do
+  local function are_within(list, known)
+    for _, task in ipairs(list) do
+      if not known[task] then
+        return false
+      end
+    end
+    return true
+  end
+
+  function leave_without_inputs(c, instance)
+    local before = {}
+    for _, task in ipairs(running_of(c, instance)) do
+      if are_within(absent_inputs(c, task), before) then
+        before[task] = true
+      else
+        leave_running(c, task, instance)
+        again(c, task)
+      end
     end
   end
 end
@@ -519,6 +557,7 @@ local function charge(c, task, kind, problem, delay, worker)
     set_state(c, task, RETRYING)
     call('ZADD', c.p .. 'd', text(c.now + tonumber(delay)), id(task))
     expire(c, 'd')
+    let_pass(c, task)
   else
     again(c, task)
   end

@@ -256,7 +256,7 @@ def test_edges_look_as_their_values_travel() -> None:
 def test_terms_prewarms_and_notes_are_written_below() -> None:
     plan = replace(
         pinned(graphs.chain(2), ["w0"], resources=Resources(memory_mb=512)),
-        workers={"w0": WorkerTerms(linger_s=2.0)},
+        workers={"w0": WorkerTerms(linger_s=2.0, hold=True)},
         prewarms=(
             Prewarm(resources=Resources(cpus=2), n=3),
             Prewarm(resources=Resources(), anchor=0, offset_s=0.5),
@@ -265,7 +265,7 @@ def test_terms_prewarms_and_notes_are_written_below() -> None:
     )
 
     assert {
-        "w0 (512 MB, lingers 2 s)",
+        "w0 (512 MB, lingers 2 s, holds its order)",
         "prewarm 3 containers (2 CPUs) at submission",
         "prewarm 1 container (default) 500 ms after 't0'",
         "lower bound 2 s",
