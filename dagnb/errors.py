@@ -180,12 +180,9 @@ class ChainRuleError(InvalidPlanError):
     ) -> None:
         super().__init__(planner, [problem])
         self.worker, self.tasks, self.n_more = worker, tuple(tasks), n_more
-        others = {0: "", 1: "One more branch breaks the rule. "}.get(
-            n_more, f"{n_more:,} more branches break the rule. "
-        )
         message = (
             f"the plan of '{planner}' breaks the chain rule: {problem} "
-            f"{others}`plan.chain_break` shows it on the picture of the plan."
+            "`plan.chain_break` shows it on the picture of the plan."
         )
         self.args = (message,)
 

@@ -50,11 +50,15 @@ def number(n: int, noun: str) -> str:
 
     >>> number(1, "task"), number(3301, "task"), number(2, "copy"), number(2, "key")
     ('1 task', '3,301 tasks', '2 copies', '2 keys')
+    >>> number(2, "branch")
+    '2 branches'
     """
     if n == 1:
         return f"1 {noun}"
     if noun.endswith("y") and noun[-2] not in "aeou":
         return f"{n:,} {noun[:-1]}ies"
+    if noun.endswith("ch"):
+        return f"{n:,} {noun}es"
     return f"{n:,} {noun}s"
 
 

@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dagnb.graph.brief import brief, quoted
+from dagnb.graph.brief import brief, number, quoted
 from dagnb.graph.client_hook import Shown, picture_of
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _reopened(plan: Plan, step: int, n_more: int) -> ChainBreak:
         f"worker '{worker}' leaves its branch after '{names[left]}' and opens it again at "
         f"'{names[step]}', which needs '{names[between[-1]]}' from elsewhere. "
         f"Pin {outside} to '{worker}' as well, or '{names[step]}' to another worker, or let "
-        f"'{names[step]}' float."
+        f"'{names[step]}' float.{_more(n_more)}"
     )
     return ChainBreak(
         plan=plan,
@@ -179,7 +179,7 @@ def _apart(plan: Plan, opening: _Opening, ancestors: Sequence[int], n_more: int)
     text = (
         f"the branches of worker '{worker}' have different origins: '{names[late]}' waits for "
         f"'{names[cause]}', and '{names[early]}' does not. "
-        f"Pin '{names[late]}' to another worker, or let it float."
+        f"Pin '{names[late]}' to another worker, or let it float.{_more(n_more)}"
     )
     return ChainBreak(
         plan=plan,
@@ -189,3 +189,9 @@ def _apart(plan: Plan, opening: _Opening, ancestors: Sequence[int], n_more: int)
         text=text,
         n_more=n_more,
     )
+
+
+def _more(n: int) -> str:
+    if not n:
+        return ""
+    return f" {number(n, 'more branch')} break{'s' if n == 1 else ''} the rule."
