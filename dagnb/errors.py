@@ -4,7 +4,8 @@
     |- GraphError       the graph you built
     |                   CycleError, ArgumentChangedError, NoNodeError, UnserialisableError
     |- PlanError        a plan, or a name that is unknown
-    |                   UnknownNameError, UnknownTaskError, InvalidPlanError
+    |                   UnknownNameError, UnknownTaskError, InvalidPlanError,
+    |                   ChainRuleError
     |- ConfigError      a setting
     |                   RequirementError, AmbiguousNameError
     |- StorageError     the store
@@ -166,6 +167,24 @@ class InvalidPlanError(PlanError):
             f"the plan of '{planner}' does not fit its graph: {_shown(problems, 5, '; ')}. "
             "Correct the planner, or take planner='flexible'."
         )
+
+
+class ChainRuleError(InvalidPlanError):
+    """A plan fits its graph, but a worker would leave a branch and open it again, or begin twice.
+
+    tasks: three, the fewest that show it. n_more: further branches that break the rule.
+    """
+
+    def __init__(
+        self, planner: str, worker: str, tasks: Sequence[str], problem: str, n_more: int
+    ) -> None:
+        super().__init__(planner, [problem])
+        self.worker, self.tasks, self.n_more = worker, tuple(tasks), n_more
+        message = (
+            f"the plan of '{planner}' breaks the chain rule: {problem} "
+            "`plan.chain_break` shows it on the picture of the plan."
+        )
+        self.args = (message,)
 
 
 class ConfigError(DagnbError):

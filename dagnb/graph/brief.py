@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import reprlib
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 MOST_ITEMS = 6
@@ -50,11 +50,15 @@ def number(n: int, noun: str) -> str:
 
     >>> number(1, "task"), number(3301, "task"), number(2, "copy"), number(2, "key")
     ('1 task', '3,301 tasks', '2 copies', '2 keys')
+    >>> number(2, "branch")
+    '2 branches'
     """
     if n == 1:
         return f"1 {noun}"
     if noun.endswith("y") and noun[-2] not in "aeou":
         return f"{n:,} {noun[:-1]}ies"
+    if noun.endswith("ch"):
+        return f"{n:,} {noun}es"
     return f"{n:,} {noun}s"
 
 
@@ -71,3 +75,17 @@ _TEXTS = reprlib.Repr()
 # Nested values are cut by reprlib, which writes only the first items of a long collection.
 _TEXTS.maxtuple = _TEXTS.maxlist = _TEXTS.maxdict = _TEXTS.maxset = _TEXTS.maxfrozenset = MOST_ITEMS
 _TEXTS.maxstring = _TEXTS.maxlong = _TEXTS.maxother = MOST_CHARACTERS
+
+
+def quoted(names: Sequence[str], word: str) -> str:
+    """Returns names in quotes; of more than three the first two and the number of the others.
+
+    >>> quoted("ab", "and"), quoted("abcd", "or")
+    ("'a' and 'b'", "'a', 'b' or 2 more")
+    """
+    parts = [f"'{name}'" for name in names]
+    if len(parts) > 3:
+        parts = [*parts[:2], f"{len(parts) - 2} more"]
+    if len(parts) == 1:
+        return parts[0]
+    return f"{', '.join(parts[:-1])} {word} {parts[-1]}"

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dagnb.errors import ConfigError
 from dagnb.graph.brief import brief
 
 if TYPE_CHECKING:
@@ -75,6 +76,18 @@ class Shown:
         Without Graphviz it is a text, which says how to get the picture.
         """
         return client().show(self)
+
+
+def picture_of(shown: Shown) -> str:
+    """Returns the picture of a thing as SVG, to be kept in a file.
+
+    Raises ConfigError, with the cure, where nothing can draw.
+    """
+    content = client().show(shown)
+    if "image/svg+xml" not in content:
+        # The last paragraph of the text says why there is no picture, with the cure.
+        raise ConfigError(content["text/plain"].rpartition("\n\n")[2])
+    return content["image/svg+xml"]
 
 
 class ShownOrText(Shown):

@@ -44,11 +44,12 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from dagnb.errors import ConfigError, InvalidPlanError
-from dagnb.graph.brief import brief, cut, number
-from dagnb.graph.client_hook import Shown, client, loaded_client
+from dagnb.errors import ChainRuleError, InvalidPlanError
+from dagnb.graph.brief import brief, cut, number, quoted
+from dagnb.graph.client_hook import Shown, loaded_client, picture_of
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import DEFAULT, Resources
+from dagnb.planning.chains import ChainBreak, chain_break
 
 if TYPE_CHECKING:
     from dagnb.planning.planner import Problem
@@ -201,23 +202,32 @@ class Plan(Shown):
         """Returns the way in which the value of one step reaches another."""
         return self.ways.get((upstream, step), Way.STORE)
 
-    def check(self, dag: Dag | None = None) -> tuple[Advice, ...]:
+    def check(self, dag: Dag | None = None, *, strict: bool = False) -> tuple[Advice, ...]:
         """Returns advice on workers that idle or start again.
 
-        Raises InvalidPlanError when the plan does not fit the DAG.
+        strict: also asks that each worker has unbroken branches that begin together, see chains.py.
+        Raises InvalidPlanError when the plan does not fit the DAG, and ChainRuleError, which is
+        one, for a plan that breaks the rule.
         """
-        return check(self, dag or self.dag)
+        remarks = check(self, dag or self.dag)
+        broken = self.chain_break if strict else None
+        if broken is not None:
+            raise ChainRuleError(
+                self.planner, broken.worker, broken.tasks, broken.text, broken.n_more
+            )
+        return remarks
+
+    @property
+    def chain_break(self) -> ChainBreak | None:
+        """The smallest part that breaks the chain rule, None where it is kept; see chains.py."""
+        return chain_break(self)
 
     def to_svg(self) -> str:
         """Returns the planning image, to be kept in a file.
 
         Raises ConfigError, with the cure, where nothing can draw.
         """
-        shown = client().show(self)
-        if "image/svg+xml" not in shown:
-            # The last paragraph of the text says why there is no picture, with the cure.
-            raise ConfigError(shown["text/plain"].rpartition("\n\n")[2])
-        return shown["image/svg+xml"]
+        return picture_of(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,6 +279,11 @@ def check(plan: Plan, dag: Dag) -> tuple[Advice, ...]:
         problems = list(order_problems(plan))
     if problems:
         raise InvalidPlanError(plan.planner, problems)
+    return advice(plan)
+
+
+def advice(plan: Plan) -> tuple[Advice, ...]:
+    """Returns advice on a plan that fits its DAG, sorted by step."""
     return tuple(_advice(plan, worker, firsts) for worker, firsts in stops(plan))
 
 
@@ -375,27 +390,17 @@ def _advice(plan: Plan, worker: str, firsts: Sequence[int]) -> Advice:
     if linger_s > 0:
         kind, ending = "idle", f"it idles, at most {linger_s:g} s"
 
-    waiting = _listed([plan.names[step] for step in firsts], "or")
+    waiting = quoted([plan.names[step] for step in firsts], "or")
     all_gates: dict[int, None] = {}  # each once, in order
     for step in firsts:
         all_gates |= dict.fromkeys(_gates(plan, step))
-    gates = _listed([plan.names[u] for u in all_gates], "and")
+    gates = quoted([plan.names[u] for u in all_gates], "and")
     text = (
         f"worker '{worker}' has nothing to do until {waiting} is ready, "
         f"which needs {gates} from elsewhere: {ending}. "
         f"Pin {gates} to '{worker}' as well, or let {waiting} float."
     )
     return Advice(kind=kind, worker=worker, step=firsts[0], text=text)
-
-
-def _listed(names: Sequence[str], word: str) -> str:
-    """Returns 'a', 'b' and 'c'; of more than three the first two and the number of the others."""
-    quoted = [f"'{name}'" for name in names]
-    if len(quoted) > 3:
-        quoted = [*quoted[:2], f"{len(quoted) - 2} more"]
-    if len(quoted) == 1:
-        return quoted[0]
-    return f"{', '.join(quoted[:-1])} {word} {quoted[-1]}"
 
 
 def _problems(plan: Plan, dag: Dag) -> Iterator[str]:

@@ -124,16 +124,17 @@ def fitted(text: str, room: float, size: float = 12.0) -> str:
     return shown
 
 
-def wrapped(text: str, room: float, size: float = 12.0) -> list[str]:
+def wrapped(text: str, room: float, size: float = 12.0, *, after: str = ", ") -> list[str]:
     """Break an enumeration after commas into lines of at most `room` pixels.
 
-    A part that is longer than that has a line of its own.
+    A part that is longer than that has a line of its own. after: the text that ends a part; a
+    sentence is broken after blanks.
 
-    >>> wrapped("one cause, another cause", 90)
-    ['one cause,', 'another cause']
+    >>> wrapped("one cause, another cause", 90), wrapped("one cause, another", 70, after=" ")
+    (['one cause,', 'another cause'], ['one cause,', 'another'])
     """
     lines: list[str] = []
-    for part in text.replace(", ", ",\n").splitlines():
+    for part in text.replace(after, after.rstrip() + "\n").splitlines():
         longer = f"{lines[-1]} {part}" if lines else part
         if lines and text_width(longer, size) <= room:
             lines[-1] = longer

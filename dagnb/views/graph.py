@@ -23,6 +23,7 @@ from dagnb.views.canvas import (
     text_width,
     tooltip,
     words,
+    wrapped,
 )
 from dagnb.views.layout import Box, Picture, Placed, Point, Progress, place, ranges
 from dagnb.views.markup import element, number
@@ -294,9 +295,12 @@ def sketched(
     body.append(element("g", *graph, transform=offset))
     below, bottom = legend(entries, x=MARGIN, y=top + placed.height + 18, right=right - MARGIN)
     body.append(below)
-    for i, note in enumerate(notes):
-        body.append(words(MARGIN, bottom + 10 + 16 * i, note, look="small fill-dim"))
-    return Piece("".join(body), right, bottom + 16 * len(notes) + MARGIN - 4)
+    lines = []
+    for note in notes:
+        lines += wrapped(note, right - 2 * MARGIN, SMALL, after=" ")
+    for i, line in enumerate(lines):
+        body.append(words(MARGIN, bottom + 10 + 16 * i, line, look="small fill-dim"))
+    return Piece("".join(body), right, bottom + 16 * len(lines) + MARGIN - 4)
 
 
 def _centred(right: float, placed: Placed) -> float:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from dagnb.forecast.plan_forecast import PlanForecast, forecast_of
 from dagnb.planning.bounds import certificate
+from dagnb.planning.chains import ChainBreak
 from dagnb.planning.plan import Forecast, Plan, Way
 from dagnb.planning.planner import UNKNOWN, Costs
 from dagnb.simulation.simulate import Outcome
@@ -26,6 +27,7 @@ from dagnb.views.graph import Look, Stroke, sketched
 from dagnb.views.layout import Box, Edge, Picture, Placement
 from dagnb.views.markup import element
 from dagnb.views.palette import PLAIN, colours
+from dagnb.views.remarks import BREAK, Remarks, icon, remarks_on
 from dagnb.views.timeline import timeline
 from dagnb.views.wording import (
     counted,
@@ -158,7 +160,7 @@ class _Facts:
 
     tint: worker -> colour. busy: step -> its predicted window. hot: step of the critical path ->
     the one before it, None for the first. copies: steps that compute again. why: step -> its
-    segments of the makespan.
+    segments of the makespan. remarks: advice, and what breaks the chain rule.
     """
 
     plan: Plan
@@ -168,13 +170,17 @@ class _Facts:
     hot: Mapping[int, int | None]
     copies: frozenset[int]
     why: Mapping[int, Sequence[Segment]]
+    remarks: Remarks
 
 
-def plan_svg(plan: Plan, predicted: Trace | None = None) -> str:
+def plan_svg(
+    plan: Plan, predicted: Trace | None = None, *, broken: ChainBreak | None = None
+) -> str:
     """The plan as SVG: one colour per worker, floating steps dashed, copies with a double frame.
 
     predicted: a simulated run, drawn instead of the plan's own forecast. Without either, the
-    picture shows no times. Raises ConfigError with the cure when there is no Graphviz.
+    picture shows no times. broken: is marked. Raises ConfigError with the cure when there is no
+    Graphviz.
     """
     title = summary(plan)
     lines: list[str] = []
@@ -187,14 +193,18 @@ def plan_svg(plan: Plan, predicted: Trace | None = None) -> str:
     segments: Sequence[Segment] = ()
     if predicted is not None:
         segments = explained([step.upstream for step in plan.steps], plan.sinks, predicted)
-    pieces = [_graph(_facts(plan, predicted, segments), title, lines)]
+    facts = _facts(plan, predicted, segments, remarks_on(plan, broken))
+    pieces = [_graph(facts, title, lines)]
     if predicted is not None:
         width = min(max(pieces[0].width, _LEAST), _MOST)
         functions = layout.step_functions(plan)
         pieces.append(explained_bar(segments, width=width, title=_explained_title(predicted)))
         pieces.append(timeline(predicted, functions, width=width, max_bars=_MAX_BARS))
     # The label is for screen readers: the planner and the forecast are enough.
-    return stacked(*pieces, label=f"plan: {'; '.join([title, *lines[:1]])}")
+    label = [title, *lines[:1]]
+    if broken is not None:
+        label.append(broken.text)
+    return stacked(*pieces, label=f"plan: {'; '.join(label)}")
 
 
 def _explained_title(predicted: Trace) -> str:
@@ -202,7 +212,9 @@ def _explained_title(predicted: Trace) -> str:
     return f"Where the time goes: {whole} if every task takes its median duration"
 
 
-def _facts(plan: Plan, predicted: Trace | None, segments: Iterable[Segment]) -> _Facts:
+def _facts(
+    plan: Plan, predicted: Trace | None, segments: Iterable[Segment], remarks: Remarks
+) -> _Facts:
     why: dict[int, list[Segment]] = defaultdict(list)
     for segment in segments:
         why[segment.task].append(segment)
@@ -219,6 +231,7 @@ def _facts(plan: Plan, predicted: Trace | None, segments: Iterable[Segment]) -> 
         hot=dict(zip(path, (None, *path), strict=False)),
         copies=copied(plan),
         why=why,
+        remarks=remarks,
     )
 
 
@@ -231,7 +244,7 @@ def _graph(facts: _Facts, title: str, lines: Sequence[str]) -> Piece:
         title=title,
         facts=lines,
         entries=_legend(facts),
-        notes=_notes(facts.plan),
+        notes=[*facts.remarks.captions, *_notes(facts.plan)],
         least=_LEAST if facts.busy else 420.0,  # as wide as the timeline below, if there is one
     )
 
@@ -240,6 +253,9 @@ def _look(facts: _Facts, box: Box) -> Look:
     frame, weight = "stroke-edge", 1.0
     if not facts.hot.keys().isdisjoint(box.tasks):
         frame, weight = "stroke-ink", 2.4
+    role = facts.remarks.role(box.tasks)
+    if role == BREAK:
+        frame, weight = f"stroke-{role}", 3.0
     placement = _placement(facts.plan, box)
     if len(box.tasks) > 1:
         placement = f"{len(box.tasks):,} on {placement}"
@@ -253,6 +269,7 @@ def _look(facts: _Facts, box: Box) -> Look:
     return Look(
         tip=_tip(facts, box, times),
         lines=lines,
+        mark=icon(role) if role else "",
         stripe=stripe,
         frame=frame,
         weight=weight,
@@ -303,7 +320,10 @@ def _tip(facts: _Facts, box: Box, times: str | None) -> list[str]:
         lines.append(f"{seconds_text(held_s)} of the makespan: {why}")
     if not facts.copies.isdisjoint(box.tasks):
         lines.append("a copy: computed again here instead of waiting for its value")
-    return lines
+    remarks: list[str] = []
+    for step in box.tasks:
+        remarks += facts.remarks.says.get(step, ())
+    return lines + remarks[:_LISTED]
 
 
 def _cause(facts: _Facts, step: int) -> str:
@@ -320,14 +340,17 @@ def _stroke(facts: _Facts, edge: Edge) -> Stroke:
     """The look of an edge: bold on the critical path, and dashed by the way that values travel."""
     boxes = facts.picture.boxes
     tails = set(boxes[edge.tail].tasks)
-    is_hot = False
+    is_hot = is_broken = False
     ways = set()
     for step in boxes[edge.head].tasks:
         for before in facts.plan.steps[step].upstream:
             if before in tails:
                 ways.add(facts.plan.way(before, step))
                 is_hot = is_hot or facts.hot.get(step) == before
+                is_broken = is_broken or (before, step) in facts.remarks.edges
     way = ways.pop() if len(ways) == 1 else Way.STORE
+    if is_broken:
+        return Stroke(role=BREAK, weight=3.0, dash=_DASHES[way])
     if is_hot:
         return Stroke(role="ink", weight=2.6, dash=_DASHES[way])
     return Stroke(role=_role(way), weight=1.4, dash=_DASHES[way])
@@ -360,7 +383,7 @@ def _legend(facts: _Facts) -> list[LegendEntry]:
     for way, name in _WAYS.items():
         if way in used:
             entries.append(LegendEntry(mark=_line_mark(way), words=name))
-    return entries
+    return entries + facts.remarks.legend()
 
 
 def _terms(plan: Plan, worker: str) -> str:

@@ -16,6 +16,7 @@ from dagnb.forecast.makespans import Makespans
 from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph.dag import Dag
 from dagnb.graph.task import Node
+from dagnb.planning.chains import ChainBreak
 from dagnb.planning.plan import Plan
 from dagnb.trace.trace import Trace
 from dagnb.views.compared import makespans_lines, makespans_svg
@@ -57,6 +58,12 @@ def _(plan: Plan) -> dict[str, str]:
     if outlook is not None:
         caption += f". {forecast_lines(outlook)[0]}"
     return _pictured(lambda: plan_svg(plan), plan_text(plan), caption=caption)
+
+
+@bundle.register
+def _(broken: ChainBreak) -> dict[str, str]:
+    text = f"{plan_text(broken.plan)}\n  Chain rule: {plain(broken.text)}"
+    return _pictured(lambda: plan_svg(broken.plan, broken=broken), text, caption=plain(broken.text))
 
 
 @bundle.register

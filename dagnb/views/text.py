@@ -16,6 +16,7 @@ from dagnb.views.layout import Placement
 from dagnb.views.markup import plain, shortened
 from dagnb.views.palette import STATES
 from dagnb.views.plan import forecast_lines, placement_text, summary
+from dagnb.views.remarks import advice_lines
 from dagnb.views.wording import bytes_text, counted, listed, seconds_text
 from dagnb.worker_label import worker_text
 
@@ -68,7 +69,8 @@ def plan_text(plan: Plan) -> str:
         lines.append(f"  {_name(name)}: {steps}")
     if len(names) > MAX_WORKERS:
         lines.append(f"  and {counted(len(names) - MAX_WORKERS, 'more worker')}")
-    lines += [f"  note: {plain(note)}" for note in plan.notes]
+    notes = [*advice_lines(plan), *(f"note: {note}" for note in plan.notes)]
+    lines += [f"  {plain(note)}" for note in notes]
     return "\n".join(lines)
 
 

@@ -41,6 +41,7 @@ ONE_OF_EACH: list[DagnbError] = [
     errors.PlanError("a plan"),
     errors.UnknownNameError("planner", "hefd", ["one_pass", "heft"]),
     errors.InvalidPlanError("mine", ["first", "second"]),
+    errors.ChainRuleError("mine", "w0", ["a-0", "b-0", "c-0"], "first. Cure.", 1),
     errors.ConfigError("a setting"),
     errors.RequirementError(
         "requirements.txt", 3, "-r more.txt", "has the option -r", "Leave it out."
@@ -107,6 +108,7 @@ def test_the_tree_is_the_one_the_module_draws() -> None:
         "GraphError": {"ArgumentChangedError", "CycleError", "NoNodeError", "UnserialisableError"},
         "PlanError": {"UnknownNameError", "InvalidPlanError"},
         "UnknownNameError": {"UnknownTaskError"},
+        "InvalidPlanError": {"ChainRuleError"},
         "StorageError": {
             "BlobMissingError", "StorageUnavailableError", "StorageFullError", "StorageLimitError",
             "SharedMemoryError", "SignatureError", "RunMissingError",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -17,6 +18,7 @@ from dagnb.views.palette import PLAIN, colours
 from dagnb.views.plan import copied, plan_svg, summary
 from dagnb.views.show import bundle
 from tests import graphs
+from tests.unit.planning.test_chains import THREE_BRANCHES
 from tests.unit.views.samples import (
     HOSTILE,
     SVG,
@@ -299,3 +301,80 @@ def test_ten_thousand_steps_on_a_hundred_workers_are_a_small_image() -> None:
 
     assert len(boxes(parsed(svg))) <= 60
     assert len(svg) < 200_000
+
+
+def red(root: ET.Element) -> list[str]:
+    """Boxes framed as breaking the chain rule."""
+    return [
+        label
+        for label, box in boxes(root).items()
+        if "stroke-failed" in (frame(box).get("class") or "")
+    ]
+
+
+def test_a_break_of_the_chain_rule_is_marked_on_its_tasks_and_edges_and_said_below() -> None:
+    """Three branches leave w0 and come back; the first one shows it."""
+    broken = THREE_BRANCHES.chain_break
+    assert broken is not None
+
+    root = parsed(broken.to_svg())
+
+    assert red(root) == ["left-0", "away-0", "back-0"]
+    marked = [arrow for arrow in arrows(root) if "stroke-failed" in (arrow.get("class") or "")]
+    assert len(marked) == 2
+    assert "breaks the chain rule" in texts(root)
+    assert f"Chain rule: {broken.text}" in " ".join(texts(root))
+    assert broken.text in (root.get("aria-label") or "")
+    assert sum(f"chain rule: {broken.text}" in title for title in titles(root)) == 3
+
+
+def test_a_plan_is_drawn_without_the_chain_rule_unless_that_is_asked_for() -> None:
+    root = parsed(THREE_BRANCHES.to_svg())
+
+    assert red(root) == []
+    assert "breaks the chain rule" not in texts(root)
+
+
+def test_a_break_of_the_chain_rule_has_a_picture_and_a_text_in_a_notebook() -> None:
+    broken = THREE_BRANCHES.chain_break
+    assert broken is not None
+
+    shown = broken._repr_mimebundle_()
+
+    assert shown["image/svg+xml"] == broken.to_svg()
+    assert "back-0" in shown["text/html"]
+    assert f"Chain rule: {broken.text}" in shown["text/plain"]
+
+
+def test_advice_is_marked_on_the_task_that_is_waited_for_and_said_below() -> None:
+    """t0:w0 -> t1:w1 -> t2:w0 -> t3:w1 ..."""
+    plan = pinned(graphs.chain(7), ["w0", "w1"])
+    first, *_ = plan.check()
+
+    root = parsed(plan_svg(plan))
+
+    waited_for = [label for label, box in boxes(root).items() if "icon fill-retrying" in icons(box)]
+    assert waited_for == ["t2", "t3", "t4", "t5", "t6"]
+    said = " ".join(texts(root))
+    assert f"Advice: {first.text}" in said
+    assert "Advice: 2 more in plan.check()." in said
+    assert "its worker waits for it, or starts again" in texts(root)
+    assert any(f"advice: {first.text}" in title for title in titles(root))
+    assert f"Advice: {first.text}" in bundle(plan)["text/plain"]
+
+
+def icons(box: ET.Element) -> list[str]:
+    return [path.get("class") or "" for path in box.iter(f"{SVG}path")]
+
+
+def test_names_in_remarks_stay_text() -> None:
+    names = [*HOSTILE[:3]]
+    dag = Dag.from_edges(names, list(pairwise(names)))
+    broken = pinned(dag, [HOSTILE[0], "w1"]).chain_break
+    assert broken is not None
+
+    drawn = broken.to_svg()
+
+    assert "<img" not in drawn
+    assert "<script" not in drawn
+    assert any(HOSTILE[0] in title for title in titles(parsed(drawn)))
