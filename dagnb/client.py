@@ -30,7 +30,7 @@ from dagnb.errors import (
     StorageError,
 )
 from dagnb.forecast.background import PREDICTED_STEPS, BackgroundForecast
-from dagnb.forecast.costs import expected_costs, knowledge
+from dagnb.forecast.costs import costs_without_history, expected_costs, knowledge
 from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph import client_hook
 from dagnb.graph.dag import Dag, Targets
@@ -269,12 +269,18 @@ def plan(
     return _planned(Targets.of(*targets), chosen, chosen.launcher())
 
 
-def problem_for(dag: Dag, chosen: session.Settings, launcher: Launcher) -> Problem:
+def problem_for(
+    dag: Dag, chosen: session.Settings, launcher: Launcher, *, uses_history: bool = True
+) -> Problem:
     """Returns the problem that a planner is asked to solve for this DAG.
 
     The problem holds the expected costs, and the workers that the launcher has or may start.
+    uses_history: False for costs that do not depend on past runs.
     """
-    return _priced(_unpriced(dag, chosen, launcher), launcher, session.pending())
+    problem = _unpriced(dag, chosen, launcher)
+    if not uses_history:
+        return replace(problem, costs=costs_without_history(dag))
+    return _priced(problem, launcher, session.pending())
 
 
 def _unpriced(dag: Dag, chosen: session.Settings, launcher: Launcher) -> Problem:

@@ -181,6 +181,7 @@ def platform(acts: Sequence[Act]) -> Platform:
             by_start.setdefault((act.phase, act.detail), []).append(act.seconds)
 
     fetch, store = _transfer(by_phase, Phase.FETCH), _transfer(by_phase, Phase.STORE)
+    commit = _transfer(by_phase, Phase.COMMIT, RELEASE_S_PER_BYTE)
     spreads = [model.spread for model in (fetch, store) if model is not None]
     measured_starts = []
     for act in by_phase.get(Phase.INVOKE, ()):
@@ -190,7 +191,7 @@ def platform(acts: Sequence[Act]) -> Platform:
     return Platform(
         fetch=_cost(fetch, Costs.fetch),
         store=_cost(store, Costs.store),
-        commit=_cost(_transfer(by_phase, Phase.COMMIT), LinearCost(Costs.commit_s)),
+        commit=_cost(commit, LinearCost(Costs.commit_s)),
         program_s=_typical_s(by_phase, Phase.PROGRAM, Costs.program_s),
         submit_s=_typical_s(by_phase, Phase.SUBMIT, Costs.submit_s),
         return_s=_typical_s(by_phase, Phase.RETURN, Costs.return_s),
@@ -240,11 +241,13 @@ def _import_residuals(imports: Mapping[str, Sequence[float]]) -> dict[str, tuple
     return by_function
 
 
-def _transfer(by_phase: Mapping[Phase, Sequence[Act]], phase: Phase) -> Transfer | None:
+def _transfer(
+    by_phase: Mapping[Phase, Sequence[Act]], phase: Phase, usual: float = Costs.fetch.s_per_byte
+) -> Transfer | None:
     acts = by_phase.get(phase)
     if not acts:
         return None
-    return transfer([(act.n_bytes, act.seconds) for act in acts])
+    return transfer([(act.n_bytes, act.seconds) for act in acts], usual)
 
 
 def _cost(model: Transfer | None, default: LinearCost) -> LinearCost:
@@ -261,6 +264,8 @@ def _typical_s(by_phase: Mapping[Phase, Sequence[Act]], phase: Phase, default_s:
     return median(act.seconds for act in acts)
 
 
+# A commit also frees what its task held: memory is given back at about 10 GB/s.
+RELEASE_S_PER_BYTE = 1e-10
 # Standard deviations of log times while few were measured: starts and imports of one platform are
 # mostly alike.
 START_SIGMA, IMPORT_SIGMA = 0.2, 0.3
@@ -348,10 +353,27 @@ def expected_costs(
     are no nodes.
     Raises HistoryError.
     """
+    predictor = knowledge.predictor({call.function for call in dag.calls})
+    acts = knowledge.platform(platform)
+    return _costs(dag, predictor, acts, codes, keys, argument_bytes)
+
+
+def costs_without_history(dag: Dag) -> Costs:
+    """Returns the expected costs as long as nothing has run: hints of @task, and defaults."""
+    return _costs(dag, Predictor(), Platform())
+
+
+def _costs(
+    dag: Dag,
+    predictor: Predictor,
+    acts: Platform,
+    codes: Sequence[str] = (),
+    keys: Sequence[str] = (),
+    argument_bytes: Mapping[int, int] = MappingProxyType({}),
+) -> Costs:
     # If there are neither nodes nor codes, functions are recognised by their names alone.
     unknown = [""] * len(dag)
     codes, keys = codes or codes_of(dag) or unknown, keys or lineage(dag) or unknown
-    predictor = knowledge.predictor({call.function for call in dag.calls})
     predictions = _Predictions(predictor)
     tasks = _TaskCosts(argument_bytes=dict(argument_bytes))
     for task, call in enumerate(dag.calls):
@@ -363,7 +385,6 @@ def expected_costs(
             input_bytes += tasks.output_bytes[u]
         tasks.add(task, predictions.of(call, codes[task], keys[task], input_bytes))
 
-    acts = knowledge.platform(platform)
     import_s = {}
     for task, code in enumerate(codes):
         if code in acts.imports:

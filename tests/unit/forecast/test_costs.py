@@ -14,7 +14,7 @@ from dagnb.forecast.costs import Knowledge, codes_of, expected_costs
 from dagnb.forecast.plan_forecast import known_share
 from dagnb.graph.dag import Dag
 from dagnb.graph.lineage import lineage
-from dagnb.planning.planner import Costs, Pool, StartCost, Uncertainty
+from dagnb.planning.planner import Costs, LinearCost, Pool, StartCost, Uncertainty
 from dagnb.prediction.estimate import Estimate
 from dagnb.run_history.history import History
 from dagnb.simulation.scenarios import forecast
@@ -121,6 +121,20 @@ def test_imports_are_expected_as_in_the_latest_run_once_a_worker(knowledge: Know
 
     assert unknown.import_s == {}
     assert expected_costs(dag, knowledge, "elsewhere").import_s == {}
+
+
+def test_small_runs_on_a_slow_machine_do_not_make_large_values_slow(knowledge: Knowledge) -> None:
+    """In nine runs commits took ten times as long as usual, those of the larger values longer."""
+    dag = workflow(0.2, 5.0)
+    for i in range(9):
+        costs = real(dag).with_(commit_s=0.003, release=LinearCost(0.0, 1e-6))
+        remember(knowledge.history, f"r{i}", floating(dag), costs, POOL)
+
+    costs = expected_costs(dag, knowledge, "here")
+
+    assert costs.commit_s > 0.002
+    assert costs.release.of(10**9) == pytest.approx(0.1)
+    assert costs.store.of(10**9) == pytest.approx(2.0, rel=0.01)
 
 
 def test_starts_and_imports_differ_in_scenarios_as_they_did(knowledge: Knowledge) -> None:
