@@ -61,8 +61,8 @@ class Platform:
     starts: whole ones, by resources. acts: (phase, 'cold' or 'warm') -> median seconds of that part
     of a start. imports: lasting hash of a function -> seconds that its tasks import in each worker,
     as in the latest run. start_residuals, import_residuals: logs of real over predicted time, for
-    imports by function; ascending and equally likely. n: number of measured acts behind these
-    costs.
+    starts by whether they are warm, for imports by function; ascending and equally likely.
+    n: number of measured acts behind these costs.
     """
 
     fetch: LinearCost = Costs.fetch
@@ -75,7 +75,7 @@ class Platform:
     starts: Starts = field(default_factory=Starts)
     acts: Mapping[tuple[Phase, str], float] = field(default_factory=dict)
     imports: Mapping[str, float] = field(default_factory=dict)
-    start_residuals: Sequence[float] = ()
+    start_residuals: Mapping[bool, Sequence[float]] = field(default_factory=dict)
     import_residuals: Mapping[str, Sequence[float]] = field(default_factory=dict)
     n: int = 0
 
@@ -208,18 +208,22 @@ def platform(acts: Sequence[Act]) -> Platform:
     )
 
 
-def _start_residuals(measured: Sequence[MeasuredStart], models: Starts) -> tuple[float, ...]:
-    """Returns how measured starts differ from what is expected of their resources."""
-    if not measured:
-        return ()
+def _start_residuals(
+    measured: Sequence[MeasuredStart], models: Starts
+) -> dict[bool, tuple[float, ...]]:
+    """Returns how measured starts differ from what is expected of their resources: warm, cold."""
     expected_s: dict[tuple[str, bool], float] = {}
-    errors = []
+    errors: dict[bool, list[tuple[float, float]]] = {}
     for start in measured:
         kind = start.resources.kind, start.is_cold
         if kind not in expected_s:
             expected_s[kind] = models.seconds(start.resources, is_cold=start.is_cold).p50
-        errors.append(math.log(max(START_FLOOR_S, start.seconds) / expected_s[kind]))
-    return equally_likely([(error, 1.0) for error in errors], START_SIGMA)
+        error = math.log(max(START_FLOOR_S, start.seconds) / expected_s[kind])
+        errors.setdefault(not start.is_cold, []).append((error, 1.0))
+    residuals = {}
+    for is_warm, pairs in errors.items():
+        residuals[is_warm] = equally_likely(pairs, START_SIGMA)
+    return residuals
 
 
 def _import_residuals(imports: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:

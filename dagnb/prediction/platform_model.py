@@ -30,7 +30,7 @@ from dagnb.prediction.observation import evenly
 
 # 0.3 ms and 500 MB/s: used until sizes differ, and the speed until some are large.
 LATENCY_S, USUAL_S_PER_BYTE = 0.0003, 2e-9
-# Bytes up to which the speed is not seen beside the latency: a TCP connection sends as many at once.
+# Up to so many bytes the speed is not seen beside the latency: TCP sends as many at once.
 # Source: RFC 7323, section 1.1 (the window without scaling).
 SMALL_BYTES = 65_536
 # Spread of transfers before there are samples; the times of one hour are alike.
