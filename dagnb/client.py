@@ -309,7 +309,8 @@ def _priced(problem: Problem, launcher: Launcher, recorded: session.Pending) -> 
     """
     session.wait_for(recorded, _LEARNING_S)
     try:
-        costs = expected_costs(problem.dag, knowledge(), launcher.name)
+        is_agent_gone = problem.pool.is_agent_gone
+        costs = expected_costs(problem.dag, knowledge(), launcher.name, is_agent_gone=is_agent_gone)
     except HistoryError as error:
         session.warn_once(error)
         costs = Costs.hinted(problem.dag)

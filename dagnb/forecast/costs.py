@@ -41,6 +41,7 @@ from dagnb.planning.planner import Costs, LinearCost, StartCost, Uncertainty
 from dagnb.prediction.estimate import Estimate, equally_likely
 from dagnb.prediction.observation import Target
 from dagnb.prediction.platform_model import (
+    DEFAULT_START_SPREAD,
     START_FLOOR_S,
     MeasuredStart,
     Starts,
@@ -50,7 +51,8 @@ from dagnb.prediction.platform_model import (
 )
 from dagnb.prediction.predictor import Predictor
 from dagnb.prediction.run_errors import TaskContribution
-from dagnb.run_history.history import ACTS, Act, History, first_of_each
+from dagnb.run_history.history import ACTS, History, first_of_each
+from dagnb.run_history.platform_act import AGENT_GONE, Act
 from dagnb.trace.trace import STARTING, Phase
 
 
@@ -62,6 +64,7 @@ class Platform:
     of a start. imports: lasting hash of a function -> seconds that its tasks import in each worker,
     as in the latest run. start_residuals, import_residuals: logs of real over predicted time, for
     starts by whether they are warm, for imports by function; ascending and equally likely.
+    is_agent_gone: cold starts are those that wait for the agent, too.
     n: number of measured acts behind these costs.
     """
 
@@ -77,6 +80,7 @@ class Platform:
     imports: Mapping[str, float] = field(default_factory=dict)
     start_residuals: Mapping[bool, Sequence[float]] = field(default_factory=dict)
     import_residuals: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    is_agent_gone: bool = False
     n: int = 0
 
     __repr__ = brief
@@ -113,8 +117,9 @@ class Knowledge:
         self._predictor = Predictor()
         # Name of a function -> number of the last sample that was read.
         self._read: dict[str, int] = {}
-        # Name of a platform -> number of the last act that was read, the acts, their model.
-        self._platforms: dict[str, tuple[int, list[Act], Platform]] = {}
+        # Name of a platform -> number of the last act that was read, the acts, their models by
+        # whether the agent is gone.
+        self._platforms: dict[str, tuple[int, list[Act], dict[bool, Platform]]] = {}
 
     def predictor(self, names: Iterable[str]) -> Predictor:
         """Returns the predictor, after learning all runs of functions of these names.
@@ -133,17 +138,21 @@ class Knowledge:
                 self._read.update(dict.fromkeys(group, last))
             return self._predictor
 
-    def platform(self, name: str) -> Platform:
-        """Returns the costs of the acts of this platform. Raises HistoryError."""
+    def platform(self, name: str, *, is_agent_gone: bool = False) -> Platform:
+        """Returns the costs of the acts of this platform. Raises HistoryError.
+
+        is_agent_gone: the first workers of a run have to wait for the agent's start.
+        """
         with self._up_to_date():
-            after, acts, model = self._platforms.get(name, (0, [], Platform()))
+            after, acts, models = self._platforms.get(name, (0, [], {}))
             new, last = self.history.acts(name, after)
             if new:
                 # As many as the history stores; the newest come first.
-                acts = first_of_each([*new, *acts], attrgetter("kind"), ACTS)
-                model = platform(acts)
-                self._platforms[name] = last, acts, model
-        return model
+                acts, models = first_of_each([*new, *acts], attrgetter("kind"), ACTS), {}
+            if is_agent_gone not in models:
+                models[is_agent_gone] = platform(acts, is_agent_gone=is_agent_gone)
+            self._platforms[name] = last, acts, models
+        return models[is_agent_gone]
 
     @contextlib.contextmanager
     def _up_to_date(self) -> Iterator[None]:
@@ -168,8 +177,12 @@ def knowledge(path: Path | None = None) -> Knowledge:
     return _known.setdefault(history.path, Knowledge(history))
 
 
-def platform(acts: Sequence[Act]) -> Platform:
-    """Returns the model of measured acts, newest first; those never measured keep their default."""
+def platform(acts: Sequence[Act], *, is_agent_gone: bool = False) -> Platform:
+    """Returns the model of measured acts, newest first; those never measured keep their default.
+
+    is_agent_gone: cold starts are those for which the agent was started, too.
+    """
+    acts = _with_starts_of(acts, is_agent_gone=is_agent_gone)
     by_phase: dict[Phase, list[Act]] = {}
     by_start: dict[tuple[Phase, str], list[float]] = {}
     imports: dict[str, list[float]] = {}
@@ -188,6 +201,9 @@ def platform(acts: Sequence[Act]) -> Platform:
         is_cold = act.detail == "cold"
         measured_starts.append(MeasuredStart(act.resources, is_cold, act.seconds))
     start_models = starts(measured_starts)
+    start_residuals = _start_residuals(measured_starts, start_models)
+    if is_agent_gone and False not in start_residuals:
+        start_residuals[False] = equally_likely((), DEFAULT_START_SPREAD)
     return Platform(
         fetch=_cost(fetch, Costs.fetch),
         store=_cost(store, Costs.store),
@@ -202,10 +218,23 @@ def platform(acts: Sequence[Act]) -> Platform:
         # The latest, not a median: from the second run on, an import server may have the modules,
         # and then the imports of all later runs take as little as those of that run.
         imports={function: seconds[0] for function, seconds in imports.items()},
-        start_residuals=_start_residuals(measured_starts, start_models),
+        start_residuals=start_residuals,
+        is_agent_gone=is_agent_gone,
         import_residuals=_import_residuals(imports),
         n=len(acts),
     )
+
+
+def _with_starts_of(acts: Sequence[Act], *, is_agent_gone: bool) -> list[Act]:
+    """Returns the acts with the cold starts of one state of the agent, all others left out."""
+    other = "cold" if is_agent_gone else AGENT_GONE
+    kept = []
+    for act in acts:
+        if act.detail == AGENT_GONE and is_agent_gone:
+            kept.append(replace(act, detail="cold"))
+        elif act.detail != other:
+            kept.append(act)
+    return kept
 
 
 def _start_residuals(
@@ -349,16 +378,18 @@ def expected_costs(
     codes: Sequence[str] = (),
     keys: Sequence[str] = (),
     argument_bytes: Mapping[int, int] = MappingProxyType({}),
+    *,
+    is_agent_gone: bool = False,
 ) -> Costs:
     """Returns the expected cost of every act of a run of this DAG. O(tasks + edges).
 
     codes, keys, argument_bytes: by task, for a DAG without nodes: the lasting hash of its function
     (graph/identity.py), the hash of its call (graph/lineage.py), the bytes of its arguments that
-    are no nodes.
+    are no nodes. is_agent_gone: see Pool.
     Raises HistoryError.
     """
     predictor = knowledge.predictor({call.function for call in dag.calls})
-    acts = knowledge.platform(platform)
+    acts = knowledge.platform(platform, is_agent_gone=is_agent_gone)
     return _costs(dag, predictor, acts, codes, keys, argument_bytes)
 
 
@@ -481,7 +512,9 @@ def _starts(acts: Platform, needs: Set[Resources]) -> dict[str, Any]:
     starts: dict[tuple[Resources, bool], StartCost] = {}
     fields: dict[str, Any] = {"starts": starts}
     for is_warm, name in ((True, "warm"), (False, "cold")):
-        if (not is_warm) not in acts.starts.models:
+        is_measured = (not is_warm) in acts.starts.models
+        # Of the agent's start something is known without a measurement: it takes long.
+        if not is_measured and (is_warm or not acts.is_agent_gone):
             continue
         for resources in needs:
             starts[resources, is_warm] = acts.start(resources, is_warm=is_warm)

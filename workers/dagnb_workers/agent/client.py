@@ -116,6 +116,11 @@ async def ask_running(op: str, **arguments: Any) -> dict[str, Any]:
         return {}
 
 
+def is_agent_gone() -> bool:
+    """Returns True if no agent runs, so that the next request starts one."""
+    return not is_locked(runtime_directory() / "agent.lock")
+
+
 async def ensure_hosted(run: str) -> None:
     """Start an agent when all processes of a run have died: see Hosting.ensure_hosted.
 
