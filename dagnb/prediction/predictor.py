@@ -45,7 +45,7 @@ import math
 from collections import deque
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cached_property
 
 from dagnb.graph.brief import brief, number
 from dagnb.graph.options import TaskOptions
@@ -65,6 +65,7 @@ from dagnb.prediction.estimate import (
     normal,
     residuals,
     task_errors,
+    usual_residuals,
     widened,
 )
 from dagnb.prediction.experts import (
@@ -487,7 +488,7 @@ class Predictor:
         """
         model = self._model(Target.RUN, function, name)
         if model is None:
-            return _usual_residuals()
+            return usual_residuals()
         return model.residuals(of_calls=is_same_call)
 
     def past_errors(
@@ -596,9 +597,3 @@ class Predictor:
             return None
         slope_weight = POOLED_NOISE / VAGUE.slope_sd**2
         return line(moments(xs, ys, [1.0] * len(xs)), VAGUE.slope, slope_weight)
-
-
-@cache
-def _usual_residuals() -> tuple[float, ...]:
-    """Returns those of a function that was never measured."""
-    return residuals((), TASK_SIGMA)
