@@ -117,7 +117,7 @@ class Learnt:
         """The predictor, whatever the names."""
         return self.all
 
-    def platform(self, name: str) -> Platform:
+    def platform(self, name: str, *, is_agent_gone: bool = False) -> Platform:
         """Defaults."""
         return Platform()
 

@@ -53,8 +53,9 @@ def compare(
     of: one or several nodes; a run, its name, its id, the beginning of its id, or 'last'; a
     workflow in WfFormat or the path of its .json file.
     planners: names or objects; by default all that are installed.
-    costs: of a past run, as it 'measured' them or as they are 'predicted' now; costs of nodes are
-    always predicted.
+    costs: of a past run, as it 'measured' them or as they are 'predicted' now. Of a workflow, the
+    file gives what was measured; the rest has defaults, or is 'predicted' from your own runs. Costs
+    of nodes are always predicted.
     workers: to plan for, as in `run`. cap: limit of workers at a time. cold_s: seconds of a cold
     start. bytes_per_s: speed of transfers.
     Raises UnknownNameError, ConfigError, GraphError, RunMissingError.
@@ -183,7 +184,7 @@ def _named_problem(of: Any, workers: Any, costs: str) -> tuple[str, Problem]:
             dag = Dag.of(*Targets.of(of).nodes)
             return dag.calls[dag.sinks[-1]].function, _problem(dag, workers)
         case Workflow():
-            return of.name, _problem_of_workflow(of, workers)
+            return of.name, _problem_of_workflow(of, workers, costs)
         case Path():
             return _named_problem(workflow(of), workers, costs)
         case str() if of.endswith(_WORKFLOW):
@@ -202,28 +203,35 @@ def _named_problem(of: Any, workers: Any, costs: str) -> tuple[str, Problem]:
     )
 
 
-def _problem_of_workflow(of: Workflow, workers: Any) -> Problem:
-    """Returns a problem with the times and sizes of a file; the rest is predicted."""
-    problem = _problem(of.dag, workers)
-    costs = problem.costs
+def _problem_of_workflow(of: Workflow, workers: Any, costs: str) -> Problem:
+    """Returns a problem with the times and sizes of a file.
+
+    The rest has its defaults, so that a file gives the same figures on any machine, or is predicted
+    from the runs of this one.
+    """
+    problem = _problem(of.dag, workers, uses_history=costs == "predicted")
+    expected = problem.costs
     measured = dict.fromkeys(of.run_s, Basis(f"measured in {of.name}"))
-    costs = costs.with_(
-        run_s={**costs.run_s, **of.run_s},
-        output_bytes={**costs.output_bytes, **of.output_bytes},
+    # A file has no failed attempts: those of functions with the same name are of other work.
+    failures = {task: failed for task, failed in expected.failures.items() if task not in measured}
+    priced = expected.with_(
+        run_s={**expected.run_s, **of.run_s},
+        output_bytes={**expected.output_bytes, **of.output_bytes},
+        failures=failures,
         edge_bytes=of.edge_bytes,
         external_bytes=of.external_bytes,
         # Times to pickle were predicted for other sizes.
         known_s={},
-        uncertainty=costs.uncertainty.of_tasks_known(of.run_s),
-        basis={**costs.basis, **measured},
+        uncertainty=expected.uncertainty.of_tasks_known(of.run_s),
+        basis={**expected.basis, **measured},
     )
-    return replace(problem, costs=costs)
+    return replace(problem, costs=priced)
 
 
-def _problem(dag: Dag, workers: Any) -> Problem:
+def _problem(dag: Dag, workers: Any, *, uses_history: bool = True) -> Problem:
     """Returns the problem that a run of this DAG would give its planner now."""
     chosen = session.settings(workers=workers)
-    return client.problem_for(dag, chosen, chosen.launcher())
+    return client.problem_for(dag, chosen, chosen.launcher(), uses_history=uses_history)
 
 
 def _on_other_workers(problem: Problem, workers: Any) -> Problem:

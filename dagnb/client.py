@@ -30,7 +30,7 @@ from dagnb.errors import (
     StorageError,
 )
 from dagnb.forecast.background import PREDICTED_STEPS, BackgroundForecast
-from dagnb.forecast.costs import expected_costs
+from dagnb.forecast.costs import costs_without_history, expected_costs
 from dagnb.forecast.knowledge import knowledge
 from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph import client_hook
@@ -270,12 +270,18 @@ def plan(
     return _planned(Targets.of(*targets), chosen, chosen.launcher())
 
 
-def problem_for(dag: Dag, chosen: session.Settings, launcher: Launcher) -> Problem:
+def problem_for(
+    dag: Dag, chosen: session.Settings, launcher: Launcher, *, uses_history: bool = True
+) -> Problem:
     """Returns the problem that a planner is asked to solve for this DAG.
 
     The problem holds the expected costs, and the workers that the launcher has or may start.
+    uses_history: False for costs that do not depend on past runs.
     """
-    return _priced(_unpriced(dag, chosen, launcher), launcher, session.pending())
+    problem = _unpriced(dag, chosen, launcher)
+    if not uses_history:
+        return replace(problem, costs=costs_without_history(dag))
+    return _priced(problem, launcher, session.pending())
 
 
 def _unpriced(dag: Dag, chosen: session.Settings, launcher: Launcher) -> Problem:
@@ -304,7 +310,8 @@ def _priced(problem: Problem, launcher: Launcher, recorded: session.Pending) -> 
     """
     session.wait_for(recorded, _LEARNING_S)
     try:
-        costs = expected_costs(problem.dag, knowledge(), launcher.name)
+        is_agent_gone = problem.pool.is_agent_gone
+        costs = expected_costs(problem.dag, knowledge(), launcher.name, is_agent_gone=is_agent_gone)
     except HistoryError as error:
         session.warn_once(error)
         costs = Costs.hinted(problem.dag)

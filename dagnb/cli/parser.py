@@ -185,7 +185,8 @@ def _add_assumptions(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--predicted",
         action="store_true",
-        help="use the durations that are expected now, not those of that run",
+        help="use the durations that are expected now, not those of that run; for a file, the "
+        "transfers and starts of your own runs, not the defaults",
     )
     command.add_argument(
         "--cap", metavar="N", type=int, help="assume at most this many workers at a time"

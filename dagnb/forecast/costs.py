@@ -30,6 +30,7 @@ from dagnb.planning.planner import Costs, LinearCost, StartCost, Uncertainty
 from dagnb.prediction.estimate import Estimate, equally_likely
 from dagnb.prediction.observation import Target
 from dagnb.prediction.platform_model import (
+    DEFAULT_START_SPREAD,
     START_FLOOR_S,
     MeasuredStart,
     Starts,
@@ -39,7 +40,7 @@ from dagnb.prediction.platform_model import (
 )
 from dagnb.prediction.predictor import Predictor
 from dagnb.prediction.run_errors import TaskContribution
-from dagnb.run_history.history import Act
+from dagnb.run_history.platform_act import AGENT_GONE, Act
 from dagnb.trace.trace import STARTING, Phase
 
 if TYPE_CHECKING:
@@ -53,8 +54,9 @@ class Platform:
     starts: whole ones, by resources. acts: (phase, 'cold' or 'warm') -> median seconds of that part
     of a start. imports: lasting hash of a function -> seconds that its tasks import in each worker,
     as in the latest run. start_residuals, import_residuals: logs of real over predicted time, for
-    imports by function; ascending and equally likely. n: number of measured acts behind these
-    costs.
+    starts by whether they are warm, for imports by function; ascending and equally likely.
+    is_agent_gone: cold starts are those that wait for the agent, too.
+    n: number of measured acts behind these costs.
     """
 
     fetch: LinearCost = Costs.fetch
@@ -67,8 +69,9 @@ class Platform:
     starts: Starts = field(default_factory=Starts)
     acts: Mapping[tuple[Phase, str], float] = field(default_factory=dict)
     imports: Mapping[str, float] = field(default_factory=dict)
-    start_residuals: Sequence[float] = ()
+    start_residuals: Mapping[bool, Sequence[float]] = field(default_factory=dict)
     import_residuals: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    is_agent_gone: bool = False
     n: int = 0
 
     __repr__ = brief
@@ -91,8 +94,12 @@ class Platform:
         )
 
 
-def platform(acts: Sequence[Act]) -> Platform:
-    """Returns the model of measured acts, newest first; those never measured keep their default."""
+def platform(acts: Sequence[Act], *, is_agent_gone: bool = False) -> Platform:
+    """Returns the model of measured acts, newest first; those never measured keep their default.
+
+    is_agent_gone: cold starts are those for which the agent was started, too.
+    """
+    acts = _with_starts_of(acts, is_agent_gone=is_agent_gone)
     by_phase: dict[Phase, list[Act]] = {}
     by_start: dict[tuple[Phase, str], list[float]] = {}
     imports: dict[str, list[float]] = {}
@@ -104,16 +111,20 @@ def platform(acts: Sequence[Act]) -> Platform:
             by_start.setdefault((act.phase, act.detail), []).append(act.seconds)
 
     fetch, store = _transfer(by_phase, Phase.FETCH), _transfer(by_phase, Phase.STORE)
+    commit = _transfer(by_phase, Phase.COMMIT, RELEASE_S_PER_BYTE)
     spreads = [model.spread for model in (fetch, store) if model is not None]
     measured_starts = []
     for act in by_phase.get(Phase.INVOKE, ()):
         is_cold = act.detail == "cold"
         measured_starts.append(MeasuredStart(act.resources, is_cold, act.seconds))
     start_models = starts(measured_starts)
+    start_residuals = _start_residuals(measured_starts, start_models)
+    if is_agent_gone and False not in start_residuals:
+        start_residuals[False] = equally_likely((), DEFAULT_START_SPREAD)
     return Platform(
         fetch=_cost(fetch, Costs.fetch),
         store=_cost(store, Costs.store),
-        commit=_cost(_transfer(by_phase, Phase.COMMIT), LinearCost(Costs.commit_s)),
+        commit=_cost(commit, LinearCost(Costs.commit_s)),
         program_s=_typical_s(by_phase, Phase.PROGRAM, Costs.program_s),
         submit_s=_typical_s(by_phase, Phase.SUBMIT, Costs.submit_s),
         return_s=_typical_s(by_phase, Phase.RETURN, Costs.return_s),
@@ -124,24 +135,41 @@ def platform(acts: Sequence[Act]) -> Platform:
         # The latest, not a median: from the second run on, an import server may have the modules,
         # and then the imports of all later runs take as little as those of that run.
         imports={function: seconds[0] for function, seconds in imports.items()},
-        start_residuals=_start_residuals(measured_starts, start_models),
+        start_residuals=start_residuals,
+        is_agent_gone=is_agent_gone,
         import_residuals=_import_residuals(imports),
         n=len(acts),
     )
 
 
-def _start_residuals(measured: Sequence[MeasuredStart], models: Starts) -> tuple[float, ...]:
-    """Returns how measured starts differ from what is expected of their resources."""
-    if not measured:
-        return ()
+def _with_starts_of(acts: Sequence[Act], *, is_agent_gone: bool) -> list[Act]:
+    """Returns the acts with the cold starts of one state of the agent, all others left out."""
+    other = "cold" if is_agent_gone else AGENT_GONE
+    kept = []
+    for act in acts:
+        if act.detail == AGENT_GONE and is_agent_gone:
+            kept.append(replace(act, detail="cold"))
+        elif act.detail != other:
+            kept.append(act)
+    return kept
+
+
+def _start_residuals(
+    measured: Sequence[MeasuredStart], models: Starts
+) -> dict[bool, tuple[float, ...]]:
+    """Returns how measured starts differ from what is expected of their resources: warm, cold."""
     expected_s: dict[tuple[str, bool], float] = {}
-    errors = []
+    errors: dict[bool, list[tuple[float, float]]] = {}
     for start in measured:
         kind = start.resources.kind, start.is_cold
         if kind not in expected_s:
             expected_s[kind] = models.seconds(start.resources, is_cold=start.is_cold).p50
-        errors.append(math.log(max(START_FLOOR_S, start.seconds) / expected_s[kind]))
-    return equally_likely([(error, 1.0) for error in errors], START_SIGMA)
+        error = math.log(max(START_FLOOR_S, start.seconds) / expected_s[kind])
+        errors.setdefault(not start.is_cold, []).append((error, 1.0))
+    residuals = {}
+    for is_warm, pairs in errors.items():
+        residuals[is_warm] = equally_likely(pairs, START_SIGMA)
+    return residuals
 
 
 def _import_residuals(imports: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
@@ -163,11 +191,13 @@ def _import_residuals(imports: Mapping[str, Sequence[float]]) -> dict[str, tuple
     return by_function
 
 
-def _transfer(by_phase: Mapping[Phase, Sequence[Act]], phase: Phase) -> Transfer | None:
+def _transfer(
+    by_phase: Mapping[Phase, Sequence[Act]], phase: Phase, usual: float = Costs.fetch.s_per_byte
+) -> Transfer | None:
     acts = by_phase.get(phase)
     if not acts:
         return None
-    return transfer([(act.n_bytes, act.seconds) for act in acts])
+    return transfer([(act.n_bytes, act.seconds) for act in acts], usual)
 
 
 def _cost(model: Transfer | None, default: LinearCost) -> LinearCost:
@@ -184,6 +214,8 @@ def _typical_s(by_phase: Mapping[Phase, Sequence[Act]], phase: Phase, default_s:
     return median(act.seconds for act in acts)
 
 
+# A commit also frees what its task held: memory is given back at about 10 GB/s.
+RELEASE_S_PER_BYTE = 1e-10
 # Standard deviations of log times while few were measured: starts and imports of one platform are
 # mostly alike.
 START_SIGMA, IMPORT_SIGMA = 0.2, 0.3
@@ -263,18 +295,37 @@ def expected_costs(
     codes: Sequence[str] = (),
     keys: Sequence[str] = (),
     argument_bytes: Mapping[int, int] = MappingProxyType({}),
+    *,
+    is_agent_gone: bool = False,
 ) -> Costs:
     """Returns the expected cost of every act of a run of this DAG. O(tasks + edges).
 
     codes, keys, argument_bytes: by task, for a DAG without nodes: the lasting hash of its function
     (graph/identity.py), the hash of its call (graph/lineage.py), the bytes of its arguments that
-    are no nodes.
+    are no nodes. is_agent_gone: see Pool.
     Raises HistoryError.
     """
+    predictor = knowledge.predictor({call.function for call in dag.calls})
+    acts = knowledge.platform(platform, is_agent_gone=is_agent_gone)
+    return _costs(dag, predictor, acts, codes, keys, argument_bytes)
+
+
+def costs_without_history(dag: Dag) -> Costs:
+    """Returns the expected costs as long as nothing has run: hints of @task, and defaults."""
+    return _costs(dag, Predictor(), Platform())
+
+
+def _costs(
+    dag: Dag,
+    predictor: Predictor,
+    acts: Platform,
+    codes: Sequence[str] = (),
+    keys: Sequence[str] = (),
+    argument_bytes: Mapping[int, int] = MappingProxyType({}),
+) -> Costs:
     # If there are neither nodes nor codes, functions are recognised by their names alone.
     unknown = [""] * len(dag)
     codes, keys = codes or codes_of(dag) or unknown, keys or lineage(dag) or unknown
-    predictor = knowledge.predictor({call.function for call in dag.calls})
     predictions = _Predictions(predictor)
     tasks = _TaskCosts(argument_bytes=dict(argument_bytes))
     for task, call in enumerate(dag.calls):
@@ -286,7 +337,6 @@ def expected_costs(
             input_bytes += tasks.output_bytes[u]
         tasks.add(task, predictions.of(call, codes[task], keys[task], input_bytes))
 
-    acts = knowledge.platform(platform)
     import_s = {}
     for task, code in enumerate(codes):
         if code in acts.imports:
@@ -379,7 +429,9 @@ def _starts(acts: Platform, needs: Set[Resources]) -> dict[str, Any]:
     starts: dict[tuple[Resources, bool], StartCost] = {}
     fields: dict[str, Any] = {"starts": starts}
     for is_warm, name in ((True, "warm"), (False, "cold")):
-        if (not is_warm) not in acts.starts.models:
+        is_measured = (not is_warm) in acts.starts.models
+        # Of the agent's start something is known without a measurement: it takes long.
+        if not is_measured and (is_warm or not acts.is_agent_gone):
             continue
         for resources in needs:
             starts[resources, is_warm] = acts.start(resources, is_warm=is_warm)

@@ -20,7 +20,8 @@ from pathlib import Path
 from dagnb.forecast.costs import Platform, platform
 from dagnb.prediction.learnt import Learnt, rules
 from dagnb.prediction.predictor import Predictor
-from dagnb.run_history.history import ACTS, Act, History, RunSamples, first_of_each
+from dagnb.run_history.history import ACTS, History, RunSamples, first_of_each
+from dagnb.run_history.platform_act import Act
 from dagnb.run_history.saved_states import SavedState, SavedStates
 
 # Runs of a function after which what was learnt is saved. A process learns fewer than these anew.
@@ -48,8 +49,9 @@ class Knowledge:
         # learnt since its state was saved.
         self._read: dict[str, int] = {}
         self._n_unsaved: dict[str, int] = {}
-        # Name of a platform -> number of the last act that was read, the acts, their model.
-        self._platforms: dict[str, tuple[int, list[Act], Platform]] = {}
+        # Name of a platform -> number of the last act that was read, the acts, their models by
+        # whether the agent is gone.
+        self._platforms: dict[str, tuple[int, list[Act], dict[bool, Platform]]] = {}
 
     def predictor(self, names: Iterable[str]) -> Predictor:
         """Returns the predictor, after learning all runs of functions of these names.
@@ -93,17 +95,21 @@ class Knowledge:
             for name in states:
                 del self._n_unsaved[name]
 
-    def platform(self, name: str) -> Platform:
-        """Returns the costs of the acts of this platform. Raises HistoryError."""
+    def platform(self, name: str, *, is_agent_gone: bool = False) -> Platform:
+        """Returns the costs of the acts of this platform. Raises HistoryError.
+
+        is_agent_gone: the first workers of a run have to wait for the agent's start.
+        """
         with self._up_to_date():
-            after, acts, model = self._platforms.get(name, (0, [], Platform()))
+            after, acts, models = self._platforms.get(name, (0, [], {}))
             new, last = self.history.acts(name, after)
             if new:
                 # As many as the history stores; the newest come first.
-                acts = first_of_each([*new, *acts], attrgetter("kind"), ACTS)
-                model = platform(acts)
-                self._platforms[name] = last, acts, model
-        return model
+                acts, models = first_of_each([*new, *acts], attrgetter("kind"), ACTS), {}
+            if is_agent_gone not in models:
+                models[is_agent_gone] = platform(acts, is_agent_gone=is_agent_gone)
+            self._platforms[name] = last, acts, models
+        return models[is_agent_gone]
 
     @contextlib.contextmanager
     def _up_to_date(self) -> Iterator[None]:

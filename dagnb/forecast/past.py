@@ -96,7 +96,16 @@ class Past:
         # A description without codes or keys gives none: functions are known by their names then.
         codes, keys = self._by_task(description.codes), self._by_task(description.keys)
         arguments = self._argument_bytes()
-        return expected_costs(self.dag, knowledge, description.platform, codes, keys, arguments)
+        pool = description.pool or Pool()
+        return expected_costs(
+            self.dag,
+            knowledge,
+            description.platform,
+            codes,
+            keys,
+            arguments,
+            is_agent_gone=pool.is_agent_gone,
+        )
 
     def _by_task(self, by_step: Sequence[str]) -> Sequence[str]:
         return [by_step[step] for step in self.steps] if by_step else ()

@@ -127,7 +127,8 @@ class Uncertainty:
     new_sizes: task -> standard deviation of a factor of all tasks that read more or less than ever.
     imports: function -> logs of factors of its imports.
     failures: task -> law of the attempts that fail; one object for all tasks of a function.
-    start, start_residuals: of all starts. transfer: of all transfers.
+    start: of all starts. start_residuals: is warm -> logs of factors of such starts.
+    transfer: of all transfers.
     """
 
     run: Mapping[int, float] = field(default_factory=lambda: _NOTHING)
@@ -141,7 +142,7 @@ class Uncertainty:
     imports: Mapping[str, Sequence[float]] = field(default_factory=lambda: _NOTHING)
     failures: Mapping[int, FailureLaw] = field(default_factory=lambda: _NOTHING)
     start: float = 0.0
-    start_residuals: Sequence[float] = ()
+    start_residuals: Mapping[bool, Sequence[float]] = field(default_factory=lambda: _NOTHING)
     transfer: float = 0.0
 
     __repr__ = brief
@@ -353,6 +354,7 @@ class Pool:
       ready pays for the invocation (functions as a service, as Wukong uses them).
     worker_memory_mb: of workers whose resources name no memory.
     batches: workers take several short tasks at a time, see protocol/worker.py.
+    is_agent_gone: what starts the workers does not run, and has to be started before them.
     """
 
     cap: int | None = None
@@ -364,6 +366,7 @@ class Pool:
     single: bool = False
     worker_memory_mb: int = 1000
     batches: bool = True
+    is_agent_gone: bool = False
 
     __repr__ = brief
 

@@ -5,7 +5,8 @@
 
 Transfers minimise the absolute error of log t, so that small and large ones count alike and half of
 the times may be outliers. Quantiles are of the time: those of the speed would make the cautious
-transfer the fastest one.
+transfer the fastest one. Small values say nothing of the speed: their times differ by what else the
+machine does, and a speed fitted to that would make a large value take minutes.
 Source: Koenker and Bassett 1978, Regression Quantiles, doi:10.2307/1913643
 
 Starts are pooled in part: resources that were started often have a level of their own, that of rare
@@ -27,9 +28,11 @@ from dagnb.prediction.estimate import Estimate, Shape, error_shape, normal
 from dagnb.prediction.experts import median
 from dagnb.prediction.observation import evenly
 
-# Bytes that take as long as the latency: 0.3 ms at 500 MB/s. Used until sizes differ.
-BEND_BYTES = 150_000.0
-LATENCY_S = 0.0003
+# 0.3 ms and 500 MB/s: used until sizes differ, and the speed until some are large.
+LATENCY_S, USUAL_S_PER_BYTE = 0.0003, 2e-9
+# Up to so many bytes the speed is not seen beside the latency: TCP sends as many at once.
+# Source: RFC 7323, section 1.1 (the window without scaling).
+SMALL_BYTES = 65_536
 # Spread of transfers before there are samples; the times of one hour are alike.
 SIGMA = 0.5
 # Shape while nothing was measured.
@@ -60,7 +63,7 @@ class Transfer:
     """
 
     latency_s: float = LATENCY_S
-    s_per_byte: float = LATENCY_S / BEND_BYTES
+    s_per_byte: float = USUAL_S_PER_BYTE
     shape: Shape = WIDE
     n: int = 0
 
@@ -130,8 +133,13 @@ class Starts:
         return model.estimate(resources.kind)
 
 
-def transfer(pairs: Sequence[tuple[int, float]]) -> Transfer:
-    """Returns the line through (bytes, seconds). O(n log n)."""
+def transfer(
+    pairs: Sequence[tuple[int, float]], usual_s_per_byte: float = USUAL_S_PER_BYTE
+) -> Transfer:
+    """Returns the line through (bytes, seconds). O(n log n).
+
+    usual_s_per_byte: of acts of this kind, > 0; used as long as all were small.
+    """
     if not pairs:
         return Transfer()
     sizes, logs = [], []
@@ -139,24 +147,39 @@ def transfer(pairs: Sequence[tuple[int, float]]) -> Transfer:
         sizes.append(float(max(0, n_bytes)))
         logs.append(math.log(max(FLOOR_S, seconds)))
 
-    # Transfers of one size cannot tell latency from speed: the usual bend splits their time.
-    bend = _best_bend(sizes, logs) if sizes[0] < sizes[-1] else BEND_BYTES
-    level, errors = _level(sizes, logs, bend)
-    s_per_byte = math.exp(level)
-    spread = error_shape([(error, 1.0) for error in errors], SIGMA)
-    return Transfer(s_per_byte * bend, s_per_byte, spread, len(pairs))
+    if sizes[-1] <= SMALL_BYTES:
+        latency_s, s_per_byte = _latency(sizes, logs, usual_s_per_byte), usual_s_per_byte
+    else:
+        # Transfers of one size cannot tell latency from speed: the usual bend splits their time.
+        bend = LATENCY_S / usual_s_per_byte
+        if sizes[0] < sizes[-1]:
+            bend = _best_bend(sizes, logs, bend)
+        s_per_byte = math.exp(_level(sizes, logs, bend)[0])
+        latency_s = s_per_byte * bend
+    errors = []
+    for size, y in zip(sizes, logs, strict=True):
+        errors.append((y - math.log(latency_s + size * s_per_byte), 1.0))
+    return Transfer(latency_s, s_per_byte, error_shape(errors, SIGMA), len(pairs))
 
 
-def _best_bend(sizes: Sequence[float], logs: Sequence[float]) -> float:
+def _latency(sizes: Sequence[float], logs: Sequence[float], s_per_byte: float) -> float:
+    """Returns the median of what is left of the times at this speed."""
+    left = []
+    for size, y in zip(sizes, logs, strict=True):
+        left.append(max(FLOOR_S, math.exp(y) - size * s_per_byte))
+    return median(left)
+
+
+def _best_bend(sizes: Sequence[float], logs: Sequence[float], usual: float) -> float:
     """Returns the bytes that take as long as the latency, where the loss is least."""
-    best = (math.inf, BEND_BYTES)
+    best = (math.inf, usual)
     for bend in _BENDS:
-        best = min(best, (_loss(sizes, logs, bend), bend))
+        best = min(best, (_loss(sizes, logs, bend, usual), bend))
     # A search by ever smaller steps: an absolute loss has no derivative to follow.
     for step in _STEPS:
         middle = best[1]
         for bend in (middle * 10**-step, middle * 10**step):
-            best = min(best, (_loss(sizes, logs, bend), bend))
+            best = min(best, (_loss(sizes, logs, bend, usual), bend))
     return best[1]
 
 
@@ -167,11 +190,11 @@ def _level(sizes: Sequence[float], logs: Sequence[float], bend: float) -> tuple[
     return level, [ratio - level for ratio in ratios]
 
 
-def _loss(sizes: Sequence[float], logs: Sequence[float], bend: float) -> float:
+def _loss(sizes: Sequence[float], logs: Sequence[float], bend: float, usual: float) -> float:
     """Returns the sum of absolute errors, and a little for an unusual bend."""
     _, errors = _level(sizes, logs, bend)
     # The last term decides only where sizes cannot: it keeps the bend from running off.
-    return sum(map(abs, errors)) + 0.02 * abs(math.log(bend / BEND_BYTES))
+    return sum(map(abs, errors)) + 0.02 * abs(math.log(bend / usual))
 
 
 def starts(measured: Sequence[MeasuredStart]) -> Starts:

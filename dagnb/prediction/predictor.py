@@ -33,19 +33,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence, Set
 from dataclasses import replace
-from functools import cache
 
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
 from dagnb.planning.planner import HINTED, UNKNOWN, PastErrors
 from dagnb.prediction.estimate import (
     LARGEST_EXPONENT,
-    TASK_SIGMA,
     Estimate,
     Sigma,
     error_sigma,
     normal,
-    residuals,
+    usual_residuals,
 )
 from dagnb.prediction.failures import FailureModel
 from dagnb.prediction.function_model import FunctionModel
@@ -178,7 +176,7 @@ class Predictor:
         """
         model = self._model(Target.RUN, function, name)
         if model is None:
-            return _usual_residuals()
+            return usual_residuals()
         return model.residuals(of_calls=is_same_call)
 
     def failure_model(self, function: str, name: str) -> FailureModel:
@@ -297,9 +295,3 @@ class Predictor:
             return None
         slope_weight = POOLED_NOISE / VAGUE.slope_sd**2
         return line(moments(xs, ys, [1.0] * len(xs)), VAGUE.slope, slope_weight)
-
-
-@cache
-def _usual_residuals() -> tuple[float, ...]:
-    """Returns those of a function that was never measured."""
-    return residuals((), TASK_SIGMA)

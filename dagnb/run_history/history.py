@@ -21,7 +21,7 @@ import logging
 import sqlite3
 import zlib
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from pathlib import Path
@@ -37,132 +37,18 @@ from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.naming import KnownRun, newest_first
 from dagnb.protocol.run_description import RunDescription
 from dagnb.run_history.database import Schema, opened
+from dagnb.run_history.platform_act import KINDS_OF_START, Act, acts, import_acts
 from dagnb.run_history.saved_states import forget_states
 from dagnb.storage.home import data_directory
 from dagnb.storage.interface import RunLine, Store
 from dagnb.trace.chunk import is_last, packed, unpacked
-from dagnb.trace.starts import worker_starts
-from dagnb.trace.trace import LATE_S, STARTING, Phase, Span, Trace
+from dagnb.trace.trace import LATE_S, Phase, Span, Trace
 
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.1
-
-# Transfers, round trips, and the client's own acts.
-_PLATFORM_PHASES = frozenset(
-    {Phase.FETCH, Phase.STORE, Phase.COMMIT, Phase.SUBMIT, Phase.RETURN, Phase.PROGRAM}
-)
-
-
-_KINDS_OF_START = ("cold", "warm")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Act:
-    """One act of a platform.
-
-    detail: 'cold' or 'warm' for parts of a start; the lasting hash of a function, for what its
-    tasks imported; else ''. An INVOKE stands for a whole start.
-    n_bytes: transferred; of a COMMIT, those that the task read and returned. seconds: >= 0.
-    """
-
-    phase: Phase
-    detail: str
-    resources: Resources
-    n_bytes: int
-    seconds: float
-
-    @property
-    def imports_for(self) -> str:
-        """The function whose tasks imported; '' for all other acts."""
-        if self.phase is not Phase.IMPORT or self.detail in _KINDS_OF_START:
-            return ""
-        return self.detail
-
-    @property
-    def kind(self) -> tuple[Phase, str]:
-        """The phase, and whether a start was cold: acts of one kind are stored up to ACTS."""
-        # The functions of a notebook are new ones after each change, so they are no kinds.
-        return self.phase, "" if self.imports_for else self.detail
-
-
-def acts(trace: Trace, resources: Sequence[Resources]) -> Iterator[Act]:
-    """Yields the acts of a trace: transfers, round trips, starts and their parts.
-
-    resources: of each step, by position.
-    """
-    resources_of: dict[str, Resources] = {}
-    for span in trace.spans:
-        if span.task >= 0 and span.worker:
-            resources_of[span.worker] = resources[span.task]
-
-    def act(phase: Phase, worker: str, seconds: float, n_bytes: int = 0, detail: str = "") -> Act:
-        worker_resources = resources_of.get(worker, Resources())
-        return Act(
-            phase=phase, detail=detail, resources=worker_resources, n_bytes=n_bytes, seconds=seconds
-        )
-
-    held = _held_bytes(trace)
-    for span in trace.spans:
-        if span.phase not in _PLATFORM_PHASES:
-            continue
-        # With a task, the span is the fetch of content for that task, which is no part of a start.
-        if span.phase is Phase.PROGRAM and span.task >= 0:
-            continue
-        n_bytes = held.get(span.task, 0) if span.phase is Phase.COMMIT else span.n_bytes
-        # Clocks of two machines may disagree by more than the act took.
-        yield act(span.phase, span.worker, max(0.0, span.duration_s), n_bytes)
-
-    for start in worker_starts(trace):
-        # Reading the program is an act of its own, which the loop above has yielded.
-        whole_s = start.total_s - start.acts.get(Phase.PROGRAM, 0.0)
-        yield act(Phase.INVOKE, start.worker, whole_s, detail=start.detail)
-        for phase, seconds in start.acts.items():
-            if phase in STARTING and phase is not Phase.INVOKE:
-                yield act(phase, start.worker, seconds, detail=start.detail)
-
-
-def import_acts(trace: Trace, functions: Sequence[str]) -> Iterator[Act]:
-    """Yields an act for each function: seconds of its imports in a worker that calls it, the mean.
-
-    Of two functions that need one package, the one that a worker calls first imports it: means over
-    the workers add up to what a worker imports. No acts if no task imported anything. If one did,
-    a function without imports has an act of 0 s: another one has imported what it needs.
-
-    functions: lasting hash of each step's function, by position; none where they are unknown.
-    """
-    seconds: dict[str, float] = {}
-    workers: dict[str, set[str]] = {}
-    for span in trace.spans:
-        if not 0 <= span.task < len(functions) or not functions[span.task]:
-            continue
-        function = functions[span.task]
-        if span.phase is Phase.IMPORT:
-            seconds[function] = seconds.get(function, 0.0) + max(0.0, span.duration_s)
-        elif span.phase is Phase.RUN:
-            workers.setdefault(function, set()).add(span.worker)
-    if not seconds:
-        return
-    for function, callers in workers.items():
-        yield Act(
-            phase=Phase.IMPORT,
-            detail=function,
-            resources=Resources(),
-            n_bytes=0,
-            seconds=seconds.get(function, 0.0) / len(callers),
-        )
-
-
-def _held_bytes(trace: Trace) -> dict[int, int]:
-    """Returns the bytes that each task read and returned: a commit frees them."""
-    held: dict[int, int] = {}
-    for span in trace.spans:
-        if span.phase in (Phase.LOAD, Phase.DUMP):
-            held[span.task] = held.get(span.task, 0) + span.n_bytes
-    return held
-
 
 # Whole runs stored; older ones are dropped.
 RUNS = 1_000
@@ -269,7 +155,10 @@ class History:
             )
         # Of a large run most would be deleted again at once.
         newest_samples = first_of_each(reversed(measured), attrgetter("name"), SAMPLES)
-        all_acts = [*acts(trace, resources), *import_acts(trace, description.codes)]
+        pool = description.pool
+        is_agent_gone = pool is not None and pool.is_agent_gone
+        run_acts = acts(trace, resources, is_agent_gone=is_agent_gone)
+        all_acts = [*run_acts, *import_acts(trace, description.codes)]
         newest_acts = first_of_each(reversed(all_acts), attrgetter("kind"), ACTS)
         platform_acts = list(map(_act_row, reversed(newest_acts)))
         row = _run_row(run, description, state, trace)
@@ -530,10 +419,11 @@ def _prune(
             (platform, *kind, platform, *kind, ACTS),
         )
     if (Phase.IMPORT, "") in kinds:
-        imports = (platform, Phase.IMPORT.value, *_KINDS_OF_START)
+        imports = (platform, Phase.IMPORT.value, *KINDS_OF_START)
         db.execute(
-            "delete from acts where platform = ? and phase = ? and detail not in (?, ?) and id <="
-            " (select id from acts where platform = ? and phase = ? and detail not in (?, ?)"
+            "delete from acts where platform = ? and phase = ? and detail not in (?, ?, ?)"
+            " and id <="
+            " (select id from acts where platform = ? and phase = ? and detail not in (?, ?, ?)"
             " order by id desc limit 1 offset ?)",
             (*imports, *imports, ACTS),
         )

@@ -89,7 +89,7 @@ class _Shared:
     day: log factor of all tasks. errors: those of a past run. new_code: function -> standard score.
     new_sizes: standard score of all tasks of unseen sizes. imports: function -> log factor.
     failing: function -> chance that an attempt of it fails.
-    start, transfer: log factors.
+    starts: is warm -> log factor. transfer: log factor.
     """
 
     day: float
@@ -98,7 +98,7 @@ class _Shared:
     new_sizes: float
     imports: Mapping[str, float]
     failing: Mapping[str, float]
-    start: float
+    starts: Mapping[bool, float]
     transfer: float
 
     @classmethod
@@ -118,10 +118,11 @@ class _Shared:
         for name, chances in _chances(uncertainty).items():
             failing[name] = strata.values(f"failures/{name}", chances)
         transfers, new_sizes = strata.scores("transfer"), strata.scores("sizes")
-        if uncertainty.start_residuals:
-            starts = strata.values("start", uncertainty.start_residuals)
-        else:
-            starts = [uncertainty.start * score for score in strata.scores("start")]
+        usual = [uncertainty.start * score for score in strata.scores("start")]
+        starts = {True: usual, False: usual}
+        for is_warm, logs in uncertainty.start_residuals.items():
+            # The same quantiles for both: what slows cold starts slows warm ones, too.
+            starts[is_warm] = strata.values("start", logs)
 
         return [
             cls(
@@ -131,7 +132,7 @@ class _Shared:
                 new_sizes=new_sizes[i],
                 imports={name: logs[i] for name, logs in imports.items()},
                 failing={name: chances[i] for name, chances in failing.items()},
-                start=starts[i],
+                starts={is_warm: logs[i] for is_warm, logs in starts.items()},
                 transfer=uncertainty.transfer * transfers[i],
             )
             for i in range(n)
@@ -264,16 +265,17 @@ def _scenario(
             function = uncertainty.functions.get(task, "")
             import_s[task] = seconds * math.exp(shared.imports.get(function, 0.0))
 
-    moving, starting = math.exp(shared.transfer), math.exp(shared.start)
+    moving = math.exp(shared.transfer)
+    longer = {is_warm: math.exp(log) for is_warm, log in shared.starts.items()}
     return costs.with_(
         run_s=run_s,
         import_s=import_s,
         failures=failures,
         fetch=LinearCost(costs.fetch.base_s * moving, costs.fetch.s_per_byte * moving),
         store=LinearCost(costs.store.base_s * moving, costs.store.s_per_byte * moving),
-        cold=costs.cold.times(starting),
-        warm=costs.warm.times(starting),
-        starts={key: start.times(starting) for key, start in costs.starts.items()},
+        cold=costs.cold.times(longer[False]),
+        warm=costs.warm.times(longer[True]),
+        starts={key: start.times(longer[key[1]]) for key, start in costs.starts.items()},
     )
 
 

@@ -5,8 +5,10 @@ Planners side by side, on nodes, on runs of the past, on workflows of others.
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,16 @@ from dagnb.errors import (
     RunMissingError,
     UnknownNameError,
 )
+from dagnb.exchange import wfformat
+from dagnb.exchange.workflow import Workflow
 from dagnb.forecast.compare import Comparison, PlannerResult
 from dagnb.forecast.past import MEASURED
+from dagnb.graph.dag import Dag
 from dagnb.graph.task import task
 from dagnb.handle import Run
-from dagnb.planning.planner import Problem
+from dagnb.planning.planner import Costs, LinearCost, Pool, Problem, StartCost
+from dagnb.run_history.history import History
+from tests.unit.forecast.past_runs import floating, remember
 
 PATIENCE_S = 20
 QUICK = ["flexible", "one_pass"]
@@ -285,6 +292,52 @@ def test_a_workflow_of_others_is_compared_from_its_file(done: Run[int], tmp_path
     measured = problem(dagnb.compare(done, planners=QUICK)).costs
     assert dict(problem(by_text).costs.run_s) == pytest.approx(dict(measured.run_s))
     assert dict(problem(by_text).costs.output_bytes) == dict(measured.output_bytes)
+
+
+def figures(comparison: Comparison) -> list[tuple[str, ...]]:
+    """The lines of a comparison without the seconds that planning took."""
+    return [line.cells[:-1] for line in comparison.lines]
+
+
+def remember_small_runs(n: int, slow: float) -> None:
+    """Small runs on this platform, of functions with the names that the file has: with commits,
+    starts and transfers that take so much longer than usual, and attempts that fail."""
+    source = random.Random(n)
+    plan = floating(Dag.of(total([part(1) for _ in range(6)])))
+    for number in range(n):
+        real = Costs(
+            default_run_s=source.uniform(0.01, 0.5),
+            default_output_bytes=source.randrange(100, 40_000),
+            fetch=LinearCost(0.0003 * slow, 2e-9 * slow),
+            commit_s=0.0003 * slow * source.uniform(0.5, 2.0),
+            cold=StartCost(invoke_s=0.02 * slow),
+            failures={0: ((0.5, 1.0),)},
+        )
+        remember(History(), f"{n} {number}", plan, real, Pool(cap=2), platform="inline")
+
+
+def test_a_workflow_of_others_has_the_same_figures_whatever_has_run_here(tmp_path: Path) -> None:
+    file = tmp_path / "large.json"
+    named = ["part-0", "part-1", "part-2", "total-0"]
+    dag = Dag.from_edges(
+        named, [(name, "total-0") for name in named[:3]], functions=["part"] * 3 + ["total"]
+    )
+    # One task has no time in the file.
+    known = Costs(run_s={0: 2.0, 1: 3.0, 3: 1.0}, default_output_bytes=10**8)
+    workflow = replace(Workflow.expected(dag, known, name="large"), run_s=known.run_s)
+    file.write_text(wfformat.text(workflow))
+
+    empty = dagnb.compare(file, planners=QUICK)
+    remember_small_runs(9, slow=20.0)
+    small = dagnb.compare(file, planners=QUICK)
+    remember_small_runs(100, slow=5.0)
+    large = dagnb.compare(file, planners=QUICK)
+
+    assert figures(empty) == figures(small) == figures(large)
+    assert problem(empty).costs == problem(small).costs == problem(large).costs
+    asked = problem(dagnb.compare(file, planners=QUICK, costs="predicted")).costs
+    assert asked.commit_s > 3 * problem(empty).costs.commit_s
+    assert asked.run_s[0] == 2.0
 
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from dagnb.graph.resources import Resources
 from dagnb.planning.planner import Costs, LinearCost, Pool
 from dagnb.prediction.observation import Target
 from dagnb.run_history import history as history_module
-from dagnb.run_history.history import Act, History
+from dagnb.run_history.history import History
+from dagnb.run_history.platform_act import Act
 from dagnb.trace.trace import Phase
 from tests import graphs
 from tests.unit.forecast.past_runs import floating, remember

@@ -8,11 +8,13 @@ from dataclasses import replace
 
 import pytest
 
+from dagnb.graph.resources import Resources
 from dagnb.planning.failure_law import FailureLaw
 from dagnb.prediction.failures import FailureModel
 from dagnb.prediction.learnt import Learnt
-from dagnb.prediction.observation import Sample
+from dagnb.prediction.observation import Sample, samples
 from dagnb.prediction.predictor import Predictor
+from dagnb.trace.trace import Phase, Span, Trace
 
 OK = Sample(function="f1", name="f", input_bytes=10, output_bytes=10, run_s=2.0)
 
@@ -114,6 +116,26 @@ def test_failures_are_known_again_from_the_packed_state() -> None:
     assert again == known
     assert again.failure_model("f1").runs == ((6, 2, 1.0),)
     assert again.failure_model("f1").law() == known.failure_model("f1").law()
+
+
+@pytest.mark.parametrize(("is_reported", "failed"), [(True, ((1.0, 1.5),)), (False, ())])
+def test_an_attempt_counts_where_its_worker_reported_it_and_not_where_that_died(
+    is_reported: bool, failed: tuple[tuple[float, float], ...]
+) -> None:
+    spans = [
+        Span(0, "w0", Phase.RUN, 0.0, 1.0),
+        Span(0, "w1", Phase.QUEUE, 3.0, 3.1, attempt=2),
+        Span(0, "w1", Phase.RUN, 3.1, 5.0, attempt=2),
+        Span(0, "w1", Phase.DUMP, 5.0, 5.1, attempt=2),
+        Span(0, "w1", Phase.COMMIT, 5.1, 5.6, attempt=2),
+    ]
+    if is_reported:
+        spans.append(Span(0, "w0", Phase.COMMIT, 1.0, 1.5, detail="failed"))
+    trace = Trace.of(spans, ["f-0"], submitted_s=0.0, finished_s=5.6)
+
+    (sample,) = samples(trace, ["f1"], ["f"], [Resources()], [])
+
+    assert list(sample.failed) == [pytest.approx(attempt) for attempt in failed]
 
 
 def test_the_failures_of_a_task_are_as_many_as_the_law_expects_and_at_most_its_retries() -> None:

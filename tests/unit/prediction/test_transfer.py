@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagnb.prediction.platform_model import Transfer, transfer
+from dagnb.prediction.platform_model import USUAL_S_PER_BYTE, Transfer, transfer
 
 pairs = st.lists(st.tuples(st.integers(0, 10**10), st.floats(0, 1e4)), max_size=30)
 
@@ -73,6 +73,25 @@ def test_time_without_bytes_is_latency() -> None:
     fitted = transfer([(0, 0.004), (0, 0.004), (0, 0.004)])
 
     assert fitted.latency_s == pytest.approx(0.004)
+
+
+def test_small_values_tell_the_latency_and_nothing_of_the_speed() -> None:
+    """Larger ones of these took longer by chance: at their speed, 1 GB would take an hour."""
+    seen = [(size, 0.003 + size * 4e-6) for size in (100, 150, 200, 900, 1_000)]
+
+    fitted = transfer(seen)
+
+    assert fitted.s_per_byte == USUAL_S_PER_BYTE
+    assert fitted.seconds(200).p50 == pytest.approx(0.0038, rel=0.01)
+    assert fitted.seconds(10**9).p50 == pytest.approx(2.0, rel=0.01)
+    assert transfer(seen, 1e-10).seconds(10**9).p50 == pytest.approx(0.1, rel=0.05)
+
+
+def test_one_large_value_among_small_ones_tells_the_speed() -> None:
+    fitted = transfer([*[(100, 0.001)] * 9, *[(50_000_000, 1.0)] * 3])
+
+    assert fitted.seconds(10**8).p50 == pytest.approx(2.0, rel=0.05)
+    assert fitted.latency_s == pytest.approx(0.001, rel=0.05)
 
 
 def test_more_transfers_say_the_spread_better() -> None:

@@ -26,6 +26,7 @@ from dagnb.planning.planner import Costs, Pool, StartCost
 from dagnb.protocol.messages import RunState
 from dagnb.run_history import history as module
 from dagnb.run_history.history import History
+from dagnb.run_history.platform_act import import_acts
 from dagnb.trace.trace import Phase, Span, Trace
 from tests import graphs
 from tests.unit.forecast.past_runs import description_of, floating, lived, remember
@@ -147,10 +148,10 @@ def test_imports_of_a_function_are_the_mean_of_the_workers_that_called_it() -> N
     ]
     trace = Trace.of(spans, ["f-0", "g-0", "f-1", "h-0"], submitted_s=0.0, finished_s=5.0)
 
-    acts = module.import_acts(trace, ["f", "g", "f", "h"])
+    acts = import_acts(trace, ["f", "g", "f", "h"])
 
     assert [(act.imports_for, act.seconds) for act in acts] == [("f", 1.5), ("g", 3.5), ("h", 0.0)]
-    assert list(module.import_acts(trace, [])) == []
+    assert list(import_acts(trace, [])) == []
 
 
 def test_imports_are_bounded_over_all_functions_and_apart_from_those_of_starts(
@@ -227,6 +228,7 @@ import sys
 sys.path[:0] = {paths!r}
 from pathlib import Path
 from dagnb.run_history.history import History
+from dagnb.run_history.platform_act import import_acts
 from tests.unit.run_history.test_history import keep
 history = History(Path({path!r}))
 sys.stdin.readline()

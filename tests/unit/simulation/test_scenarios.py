@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dagnb.graph.resources import Resources
 from dagnb.planning.planner import Costs, PastErrors, Pool, StartCost, Uncertainty
 from dagnb.simulation.scenarios import LEAST_QUICK, MOST_QUICK, forecast, quantile, scenarios
 from dagnb.simulation.simulate import simulate
@@ -169,11 +170,29 @@ def test_all_imports_of_a_run_are_slow_or_quick_together() -> None:
 
 
 def test_starts_are_drawn_from_those_that_were_measured() -> None:
-    costs = doubted(start_residuals=(0.0, 0.0, 0.0, 4.0)).with_(cold=StartCost(invoke_s=1.0))
+    residuals = {False: (0.0, 0.0, 0.0, 4.0)}
+    costs = doubted(start_residuals=residuals).with_(cold=StartCost(invoke_s=1.0))
 
     seconds = [priced.cold.total_s for priced in scenarios(costs, 1, 8)]
 
     assert sorted(seconds) == pytest.approx([1.0] * 6 + [math.exp(4.0)] * 2)
+
+
+def test_cold_and_warm_starts_have_each_their_own_spread() -> None:
+    small = Resources(cpus=1.0)
+    costs = doubted(start_residuals={False: (-1.0, 1.0), True: (0.0,)}).with_(
+        cold=StartCost(invoke_s=1.0),
+        warm=StartCost(invoke_s=0.1),
+        starts={(small, False): StartCost(invoke_s=4.0), (small, True): StartCost(invoke_s=0.4)},
+    )
+
+    drawn = list(scenarios(costs, 1, 8))
+
+    assert {round(math.log(priced.cold.total_s), 6) for priced in drawn} == {-1.0, 1.0}
+    assert {priced.warm.total_s for priced in drawn} == {0.1}
+    assert {priced.start(small, is_warm=True).total_s for priced in drawn} == {0.4}
+    for priced in drawn:
+        assert priced.start(small, is_warm=False).total_s == pytest.approx(4 * priced.cold.total_s)
 
 
 def test_run_times_that_are_known_are_not_in_doubt() -> None:

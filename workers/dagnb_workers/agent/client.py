@@ -18,7 +18,7 @@ from typing import Any
 
 from dagnb import errors
 from dagnb.errors import DagnbError, LaunchError
-from dagnb.storage.home import runtime_directory
+from dagnb.storage.home import runtime_directory, runtime_path
 from dagnb_workers.hosting.interpreter import plain_environment, program
 from dagnb_workers.hosting.run_locks import RunRecord, is_locked
 
@@ -114,6 +114,11 @@ async def ask_running(op: str, **arguments: Any) -> dict[str, Any]:
             return await agent.ask(op, **arguments)
     except OSError:
         return {}
+
+
+def is_agent_gone() -> bool:
+    """Returns True if no agent runs, so that the next request starts one."""
+    return not is_locked(runtime_path() / "agent.lock")
 
 
 async def ensure_hosted(run: str) -> None:

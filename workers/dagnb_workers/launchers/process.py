@@ -27,6 +27,7 @@ from dagnb_workers.agent.client import (
     ask_agent,
     ask_running,
     ensure_hosted,
+    is_agent_gone,
     store_url,
 )
 from dagnb_workers.agent.host_key import HostKey
@@ -123,7 +124,7 @@ class Processes:
 
     async def pool(self, needs: Collection[Resources] = ()) -> Pool:
         """Returns a pool of so many processes; none is warm, because each run forks its own."""
-        return Pool(cap=self.n, batches=self.batches)
+        return Pool(cap=self.n, batches=self.batches, is_agent_gone=is_agent_gone())
 
     async def prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
         """Raise ConfigError for packages that are missing: processes use this environment."""

@@ -37,6 +37,7 @@ from dagnb_workers.agent.client import (
     ask_agent,
     ask_running,
     ensure_hosted,
+    is_agent_gone,
     store_url,
 )
 from dagnb_workers.agent.host_key import HostKey
@@ -147,6 +148,7 @@ class Docker:
 
     async def pool(self, needs: Collection[Resources] = ()) -> Pool:
         """Returns the limits, and how many containers are warm for these needs."""
+        was_gone = is_agent_gone()  # asking for the store starts the agent
         idle = [fields for fields in await self._ask_fleet() if fields["state"] == "idle"]
         warm = {}
         if idle:  # otherwise looking for images and the store is not worth its time
@@ -165,6 +167,7 @@ class Docker:
             keep_alive_s=self.idle_s,
             worker_memory_mb=self.memory_mb,
             batches=self.batches,
+            is_agent_gone=was_gone,
         )
 
     async def prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
