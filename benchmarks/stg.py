@@ -3,7 +3,8 @@
     python benchmarks/stg.py /path/to/stg.json heft cpop peft
 
 Two lines a planner: of the schedule as planned, and of the plan as simulated. They differ where two tasks end at the
-same moment: a schedule may let a worker wait for what the other makes ready, a real worker takes what is there.
+same moment: a schedule may let a worker wait for what the other makes ready, a real worker takes what is there, unless the
+plan has it hold its order.
 """
 
 from __future__ import annotations

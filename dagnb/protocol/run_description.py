@@ -26,7 +26,7 @@ from dagnb.graph.dag import NO_OPTIONS, Call, Dag
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.payload import Signer
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.planning.plan import Forecast, Plan, Step, Way
+from dagnb.planning.plan import Forecast, Plan, Step, Way, WorkerTerms
 from dagnb.planning.planner import Pool
 from dagnb.protocol.invocation import python_version
 from dagnb.protocol.messages import Observation, TaskState
@@ -49,6 +49,7 @@ class RunDescription:
     resources: label of the step's; empty when all have the default. needs: label -> resources.
     codes: lasting hash of the function, see graph.identity. keys: of the call, see graph.lineage.
     workers: of pinned steps; empty when all steps float. priorities: smaller is more urgent.
+    holding: workers that hold their order.
     ways: as in the plan.
     platform: name of the launcher. pool: what the plan was made for.
     forecast: of the plan, which the client makes beside the run: the history has it, the store not.
@@ -72,6 +73,7 @@ class RunDescription:
     keys: tuple[str, ...] = ()
     workers: tuple[str | None, ...] = ()
     priorities: tuple[int, ...] = ()
+    holding: tuple[str, ...] = ()
     ways: Mapping[tuple[int, int], Way] = field(default_factory=dict)
     platform: str = ""
     pool: Pool | None = None
@@ -107,7 +109,13 @@ class RunDescription:
                     priority=self.priorities[step] if self.priorities else step,
                 )
             )
-        return Plan(dag=self.dag, steps=tuple(steps), planner=self.planner, ways=self.ways)
+        return Plan(
+            dag=self.dag,
+            steps=tuple(steps),
+            planner=self.planner,
+            ways=self.ways,
+            workers=dict.fromkeys(self.holding, WorkerTerms(hold=True)),
+        )
 
     @property
     def dag(self) -> Dag:
@@ -151,6 +159,7 @@ class RunDescription:
             keys=tuple(values.get("keys", ())),
             workers=tuple(values.get("workers", ())),
             priorities=tuple(values.get("priorities", ())),
+            holding=tuple(values.get("holding", ())),
             ways=_ways_from_json(values.get("ways", {})),
             platform=values.get("platform", ""),
             pool=_pool_from_json(values.get("pool"), needs),
@@ -211,6 +220,7 @@ def describe(
         "upstream": [step.upstream for step in plan.steps],
         "workers": [] if plan.is_floating else [step.worker for step in plan.steps],
         "priorities": [step.priority for step in plan.steps],
+        "holding": [name for name, terms in plan.workers.items() if terms.hold],
         "ways": _ways_to_json(plan),
         "sinks": plan.sinks,
         "resources": labels,

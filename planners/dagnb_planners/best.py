@@ -23,17 +23,17 @@ from dagnb.planning.bounds import certificate, lower_bound
 from dagnb.planning.kept import with_kept_results
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Planner, Problem
-from dagnb.simulation.scenarios import makespans, quantile
 from dagnb.simulation.simulate import outcome
 from dagnb_planners.cpop import Cpop
 from dagnb_planners.dask_like import DaskLike
 from dagnb_planners.flexible import Flexible
 from dagnb_planners.heft import Heft
 from dagnb_planners.heft_lookahead import HeftLookahead
+from dagnb_planners.holding import unheld
 from dagnb_planners.one_pass import OnePass
 from dagnb_planners.peft import Peft
 from dagnb_planners.search import Search
-from dagnb_planners.sweep import simulated_score
+from dagnb_planners.sweep import makespan_at_percentile, simulated_score
 from dagnb_planners.wukong import Wukong
 
 # The default budget: this share of the makespan, between LEAST_S and MOST_S.
@@ -126,11 +126,10 @@ def most_robust(problem: Problem, ranked: list[Plan]) -> Plan:
     plans = list(ranked)
     for plan in ranked[:FINALISTS]:
         plans += relaxed_variants(problem, plan)
+        if any(terms.hold for terms in plan.workers.values()):
+            plans.append(unheld(plan))
 
-    def at_percentile(plan: Plan) -> float:
-        return quantile(makespans(plan, problem.costs, problem.pool), problem.percentile)
-
-    return min(plans, key=at_percentile)
+    return min(plans, key=partial(makespan_at_percentile, problem))
 
 
 def relaxed_variants(problem: Problem, plan: Plan) -> Iterator[Plan]:

@@ -1,21 +1,25 @@
 """The number of workers: a list scheduler is tried with 1, 2, 4, ... and the simulator decides.
 
     schedules (estimated times)  ->  candidates close to the best  ->  simulated  ->  best plan
+      ->  simulated once more, with workers that hold their order  ->  the shorter one
 
 Two groups of schedules are not simulated: those whose own estimate is far behind the best, and
-those with too few workers for the work there is.
+those with too few workers for the work there is. Large DAGs are not simulated with held orders.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from dagnb.errors import ConfigError
 from dagnb.graph.shape import width
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
+from dagnb.simulation.scenarios import makespans, quantile
 from dagnb.simulation.simulate import Outcome, outcome
+from dagnb_planners.holding import held
 from dagnb_planners.placing import Placing
 from dagnb_planners.ranks import RankPrices
 
@@ -51,6 +55,11 @@ def simulated_score(problem: Problem, plan: Plan) -> tuple[float, float]:
     return score(outcome(plan, problem.costs, problem.pool))
 
 
+def makespan_at_percentile(problem: Problem, plan: Plan) -> float:
+    """Returns the makespan over scenarios, at the problem's percentile, seconds."""
+    return quantile(makespans(plan, problem.costs, problem.pool), problem.percentile)
+
+
 def check_workers(planner: str, n_workers: int | None) -> None:
     """Raises ConfigError for an impossible number of workers."""
     if n_workers is not None and n_workers < 1:
@@ -70,8 +79,24 @@ def swept(
     place: number of workers at most -> schedule.
     """
     if n_workers is not None:
-        return place(n_workers).plan(planner)
-    return best_of(problem, planner, list(schedules(problem, place)))
+        plan = place(n_workers).plan(planner)
+    else:
+        plan = best_of(problem, planner, list(schedules(problem, place)))
+    return plan if len(problem.dag) > LARGE else held_if_shorter(problem, plan)
+
+
+def held_if_shorter(problem: Problem, plan: Plan) -> Plan:
+    """Returns the plan with orders held if its run is shorter then.
+
+    Where costs are uncertain it must be shorter at the problem's percentile, too: a worker that
+    holds waits in vain when a task takes longer than was thought.
+    """
+    holding = held(plan)
+    if simulated_score(problem, holding)[0] >= simulated_score(problem, plan)[0]:
+        return plan
+    if problem.costs.uncertainty.is_certain:
+        return holding
+    return min(plan, holding, key=partial(makespan_at_percentile, problem))
 
 
 def schedules(problem: Problem, place: Callable[[int], Placing]) -> Iterator[Placing]:

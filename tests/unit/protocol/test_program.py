@@ -16,7 +16,7 @@ from dagnb.graph.identity import identity
 from dagnb.graph.payload import Signer, decode_function
 from dagnb.graph.resources import Resources
 from dagnb.graph.task import Node, task
-from dagnb.planning.plan import Forecast, Plan, Step
+from dagnb.planning.plan import Forecast, Plan, Step, WorkerTerms
 from dagnb.planning.planner import Pool
 from dagnb.protocol import program
 from dagnb.protocol.layout import Kinds, lay_out, submission
@@ -239,6 +239,15 @@ def test_a_description_brings_back_the_plan_and_the_pool() -> None:
     assert description.codes == tuple(
         identity(dag.nodes[step.task].task.function) for step in steps
     )
+
+
+def test_a_description_says_which_workers_hold_their_order_for_the_replay() -> None:
+    terms = {"w1": WorkerTerms(hold=True), "w0": WorkerTerms()}
+
+    description = told(replace(twice(), workers=terms))
+
+    assert description.holding == ("w1",)
+    assert description.plan.workers == {"w1": WorkerTerms(hold=True)}
 
 
 def test_a_forecast_that_comes_later_is_in_the_json_and_the_seal_is_not() -> None:
