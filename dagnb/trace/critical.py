@@ -23,9 +23,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 
+from dagnb.graph.brief import brief
 from dagnb.planning.plan import Plan
+from dagnb.trace.attempts import LostAttempts
 from dagnb.trace.trace import Phase, Span, Trace
 
 
@@ -104,7 +107,9 @@ class Reason(StrEnum):
     START: its worker started, read the description of the run, or imported modules.
     UPLOAD: the result was pickled and stored.
     HANDOVER: one task was marked as done, and a worker learnt of the next.
-    OTHER: the pause after a failed attempt, or unknown.
+    FAILED: an attempt ran that came to nothing.
+    BACK_OFF: the pause after such an attempt, until the task was ready again.
+    OTHER: unknown.
     """
 
     RUN = "run"
@@ -113,6 +118,8 @@ class Reason(StrEnum):
     START = "start-up"
     UPLOAD = "upload"
     HANDOVER = "hand-over"
+    FAILED = "failed attempt"
+    BACK_OFF = "back-off"
     OTHER = "other"
 
 
@@ -146,6 +153,40 @@ _REASONS = {
 }
 """Reasons by the act of a step. Where several acts overlap, the first one here counts."""
 _PRECEDENCE = {phase: position for position, phase in enumerate(_REASONS)}
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One step of the chain that made a run as long as it was: its neighbouring segments.
+
+    task: -1 if unknown. The links of a run begin at 0, have no gaps, and end with the makespan.
+    """
+
+    task: int
+    segments: tuple[Segment, ...]
+
+    __repr__ = brief
+
+    @property
+    def begin_s(self) -> float:
+        """Seconds after submission: the end of the link before."""
+        return self.segments[0].begin_s
+
+    @property
+    def end_s(self) -> float:
+        """Seconds after submission."""
+        return self.segments[-1].end_s
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds of the makespan, > 0."""
+        return self.end_s - self.begin_s
+
+
+def links(segments: Iterable[Segment]) -> tuple[Link, ...]:
+    """Returns the chain of steps that these segments of `explained` belong to, in order."""
+    grouped = groupby(segments, key=lambda segment: segment.task)
+    return tuple(Link(task, tuple(own)) for task, own in grouped)
 
 
 def explained(
@@ -236,24 +277,41 @@ def _cut(step: int, begin: float, end: float, acts: _Acts, *, has_upstream: bool
     worker = own[0][0].worker if own else ""
     was_queued = len(own) < len(intervals)
 
+    lost = LostAttempts.of(span for span, _, _ in intervals)
     edges = {begin, end}
     for _, *span_edges in intervals:
         edges |= {min(end, max(begin, edge)) for edge in span_edges}
 
     parts: list[tuple[Reason, float, float]] = []
     for low, high in pairwise(sorted(edges)):
-        phases = [span.phase for span, lo, hi in intervals if lo <= low and high <= hi]
-        acting = [phase for phase in phases if phase in _REASONS]
+        during = [span for span, lo, hi in intervals if lo <= low and high <= hi]
+        acting = [span for span in during if span.phase in _REASONS]
         if acting:
-            parts.append((_REASONS[min(acting, key=_PRECEDENCE.__getitem__)], low, high))
+            act = min(acting, key=lambda span: _PRECEDENCE[span.phase])
+            reason = Reason.FAILED if lost.has(act) else _REASONS[act.phase]
+            parts.append((reason, low, high))
+            continue
+        if not during and _is_back_off(low, intervals, lost):
+            parts.append((Reason.BACK_OFF, low, high))
             continue
         idle = Reason.OTHER
-        if phases:
+        if during:
             idle = Reason.WORKER  # ready (QUEUE), and all workers were busy
         elif high <= own_begin and (has_upstream or was_queued):
             idle = Reason.HANDOVER
         parts += _waited(step, worker, low, high, acts, idle)
     return _joined(step, parts)
+
+
+def _is_back_off(
+    low: float, intervals: Iterable[tuple[Span, float, float]], lost: LostAttempts
+) -> bool:
+    """Returns whether the last that happened to a step before a moment was a lost attempt."""
+    before = [(end, span) for span, _, end in intervals if end <= low]
+    if not before:
+        return False
+    _, latest = max(before, key=itemgetter(0))
+    return latest.phase in _REASONS and lost.has(latest)
 
 
 def _waited(

@@ -20,8 +20,12 @@ _PAINT = {
     Reason.HANDOVER: {"fill": TRAFFIC_COLOURS["commit"]},
     Reason.WORKER: {"fill": PLAIN},
     Reason.START: {"class_": "fill-cold stroke-running", "stroke_width": "0.7"},
+    Reason.FAILED: {"class_": "fill-lost stroke-failed", "stroke_width": "0.7"},
+    Reason.BACK_OFF: {"class_": "fill-bg stroke-retrying", "stroke_width": "0.7"},
     Reason.OTHER: {"class_": "fill-bg stroke-dim", "stroke_width": "0.7"},
 }
+# Like cold starts and failed attempts in the timeline.
+_HATCHED = (Reason.START, Reason.FAILED)
 _NAMES = {
     Reason.RUN: "computing",
     Reason.INPUT: "reading inputs",
@@ -29,6 +33,8 @@ _NAMES = {
     Reason.START: "starting workers",
     Reason.UPLOAD: "storing results",
     Reason.HANDOVER: "handing over",
+    Reason.FAILED: "failed attempts",
+    Reason.BACK_OFF: "waiting to try again",
     Reason.OTHER: "other",
 }
 _MEANINGS = {
@@ -38,7 +44,9 @@ _MEANINGS = {
     Reason.START: "workers started, and imported the modules that functions need",
     Reason.UPLOAD: "results were pickled and stored",
     Reason.HANDOVER: "tasks were marked done and the next handed over",
-    Reason.OTHER: "pauses after failed attempts, or an unknown cause",
+    Reason.FAILED: "attempts ran that raised, or whose worker died",
+    Reason.BACK_OFF: "tasks waited after a failed attempt, before the next one",
+    Reason.OTHER: "the cause is unknown",
 }
 
 
@@ -87,7 +95,7 @@ def explained_bar(
 
 def _shape(reason: Reason, x: float, y: float, wide: float, high: float) -> str:
     shape = rectangle(x, y, wide, high)
-    if reason is Reason.START:  # hatched like cold starts in the timeline
+    if reason in _HATCHED:
         shape += hatch(x, y, wide, high)
     return shape
 
