@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from dagnb.graph.brief import brief
 from dagnb.trace.trace import Phase, Span, Trace
 
-KILLED = "killed"
-"""The detail of a RUN whose worker died before it could record it; see views/snapshot.py."""
+UNRECORDED = "not recorded by its worker"
+"""The detail of a RUN that the client adds: the worker died, or could not read the task."""
 
 FAILED = "failed"
 """The detail of a COMMIT that reports a failed attempt."""
 
-_LOST = frozenset({(Phase.COMMIT, FAILED), (Phase.RUN, KILLED)})
+_LOST = frozenset({(Phase.COMMIT, FAILED), (Phase.RUN, UNRECORDED)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ def report_html(
 
     predicted: simulated run, drawn instead of the forecast of the plan. created: date, as text.
     """
-    trace = now.trace
+    trace = now.whole_trace
     planned = predicted
     if plan is not None and predicted is None:
         outlook = forecast_of(plan)
@@ -66,7 +66,7 @@ def report_html(
         element("p", escaped(counts_text(counts(now.seen)))),
         view_section(now, planned),
         _section("Where the time went", _phases(trace)),
-        _compared(now, trace, plan),
+        _compared(now, now.trace, plan),
     ]
     if plan is not None:
         drawn = _drawn(lambda: plan_svg(plan, predicted), lambda: plan_text(plan))

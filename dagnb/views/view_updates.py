@@ -168,7 +168,8 @@ class ViewUpdates:
         if now is self._drawn_at:
             return self._drawn
         trace = _with_running(now)
-        edges = set(_pairs(self._critical(now, trace), self.picture))
+        path = self._critical(now, trace)
+        edges = set(_pairs(path, self.description.upstream, self.picture))
         lanes = timeline_svg(
             trace,
             self.description.functions,
@@ -305,7 +306,7 @@ def _error_message(error: TaskError, task: int) -> Message:
 
 def _with_running(now: Snapshot) -> Trace:
     """The trace, with running tasks drawn up to now."""
-    trace = now.trace
+    trace = now.whole_trace
     if now.seen.state is not RunState.RUNNING:
         return trace
     spans = list(trace.spans)
@@ -336,12 +337,15 @@ def _running(now: Snapshot) -> list[int]:
     return tasks
 
 
-def _pairs(path: Sequence[int], picture: Picture) -> list[tuple[int, int]]:
+def _pairs(
+    path: Sequence[int], upstream: Sequence[Sequence[int]], picture: Picture
+) -> list[tuple[int, int]]:
     """The edges between boxes that a path of tasks takes."""
     known = {(edge.tail, edge.head) for edge in picture.edges}
     pairs = []
     for before, after in itertools.pairwise(path):
         pair = picture.box_of[before], picture.box_of[after]
-        if pair in known:  # not within a box, nor from a worker's task to its next
+        # Not from a worker's task to its next, which boxes of many tasks may hide; not in a box.
+        if before in upstream[after] and pair in known:
             pairs.append(pair)
     return pairs

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dagnb.planning.planner import Pool
 from dagnb.simulation.simulate import simulate
-from dagnb.trace.attempts import KILLED, with_killed
+from dagnb.trace.attempts import UNRECORDED, with_killed
 from dagnb.trace.trace import Phase, Trace
 from dagnb.trace.utilisation import Use, utilisation
 from tests.strategies import plans, problems
@@ -56,7 +56,10 @@ def test_failed_and_killed_attempts_are_no_computing() -> None:
         run(1, "w0", 6, 7),
         run(1, "w0", 7, 8, Phase.COMMIT, detail="failed"),
     ]
-    killed = [run(0, "w0", 0, 9, detail=KILLED), run(0, "w0", 1, 3, attempt=2, detail=KILLED)]
+    killed = [
+        run(0, "w0", 0, 9, detail=UNRECORDED),
+        run(0, "w0", 1, 3, attempt=2, detail=UNRECORDED),
+    ]
 
     used = utilisation(with_killed(trace(*spans), killed))
 

@@ -234,7 +234,10 @@ def test_a_bar_of_a_later_attempt_says_itself_how_long_it_was() -> None:
     bars = [
         bar for bar in ET.fromstring(str(updates.draw()["lanes"])).iter() if bar.get("data-task")
     ]
-    assert [bar.get("data-say") for bar in bars] == [None, "f run: 1 s, from 5 s, attempt 2"]
+    assert [bar.get("data-say") for bar in bars] == [
+        "f failed attempt: 5 s, from 0 s, attempt 1",
+        "f run: 1 s, from 5 s, attempt 2",
+    ]
 
 
 def test_how_much_longer_is_told_with_every_message_and_is_no_news() -> None:
@@ -276,3 +279,23 @@ def test_how_much_longer_is_unknown_without_a_forecast() -> None:
         )[0]["left"]
         is None
     )
+
+
+def test_the_critical_path_is_drawn_only_along_edges_of_its_tasks() -> None:
+    """a-i -> b-i, 200 times: w0 runs a-1, then b-0, which needs nothing of a-1"""
+    names = [f"{function}-{i}" for function in "ab" for i in range(200)]
+    dag = Dag.from_edges(
+        names,
+        list(zip(names[:200], names[200:], strict=True)),
+        functions=[name[0] for name in names],
+    )
+
+    def critical(a0_s: float, a1_s: float) -> object:
+        spans = (run(0, "w1", 0, a0_s), run(1, "w0", 0, a1_s), run(200, "w0", 5, 9))
+        now = snapped(dag, "D" * 400, *spans, state=RunState.OK, finished_at=1_009.0)
+        updates = updates_of(now)
+        updates.update(now)
+        return updates.draw()["critical"]
+
+    assert critical(a0_s=5, a1_s=1) == ["0-1"]
+    assert critical(a0_s=1, a1_s=5) == []
