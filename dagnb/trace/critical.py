@@ -304,11 +304,11 @@ def _cut(step: int, begin: float, end: float, acts: _Acts, *, has_upstream: bool
 
 
 def _is_back_off(
-    low: float, intervals: Iterable[tuple[Span, float, float]], lost: LostAttempts
+    low: float, intervals: Sequence[tuple[Span, float, float]], lost: LostAttempts
 ) -> bool:
-    """Returns whether the last that happened to a step before a moment was a lost attempt."""
+    """Returns whether a moment lies between a lost attempt and the next attempt."""
     before = [(end, span) for span, _, end in intervals if end <= low]
-    if not before:
+    if not before or len(before) == len(intervals):
         return False
     _, latest = max(before, key=itemgetter(0))
     return latest.phase in _REASONS and lost.has(latest)

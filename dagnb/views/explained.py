@@ -26,7 +26,7 @@ _PAINT = {
 }
 # Like cold starts and failed attempts in the timeline.
 _HATCHED = (Reason.START, Reason.FAILED)
-_NAMES = {
+NAMES = {
     Reason.RUN: "computing",
     Reason.INPUT: "reading inputs",
     Reason.WORKER: "waiting for a busy worker",
@@ -37,6 +37,7 @@ _NAMES = {
     Reason.BACK_OFF: "waiting to try again",
     Reason.OTHER: "other",
 }
+"""reason -> its words"""
 _MEANINGS = {
     Reason.RUN: "your functions ran",
     Reason.INPUT: "values were fetched and unpickled",
@@ -112,4 +113,4 @@ def share_text(reason: Reason, share: float) -> str:
     ('61 % computing', '<1 % other')
     """
     percent = f"{100 * share:.0f}" if share >= 0.01 else "<1"
-    return f"{percent} % {_NAMES[reason]}"
+    return f"{percent} % {NAMES[reason]}"

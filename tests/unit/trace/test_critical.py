@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -148,6 +149,17 @@ def test_a_failed_attempt_and_the_pause_after_it_have_reasons_of_their_own() -> 
         (0, "other", 5.5, 6.0),
         (0, "run", 6.0, 7.0),
         (0, "hand-over", 7.0, 8.0),
+    ]
+
+
+def test_nothing_waits_to_try_again_after_the_last_attempt() -> None:
+    """The run ends a second after the report of the failure."""
+    spans = [run(0, "w0", 0, 2), run(0, "w0", 2, 3, Phase.COMMIT, detail="failed")]
+    ended = replace(trace(*spans, names="a"), finished_s=1_004.0)
+
+    assert rows(explained([()], (0,), ended)) == [
+        (0, "failed attempt", 0.0, 3.0),
+        (0, "other", 3.0, 4.0),
     ]
 
 
