@@ -199,23 +199,44 @@ def explained(
     """
     busy, acts = windows(trace), _Acts.of(trace)
     end = trace.makespan_s
-    ended = [step for step in sinks if step in busy]
-    step = max(ended, key=lambda step: busy[step].end_s, default=None)
-
     segments: list[Segment] = []  # the last first
-    while step is not None and end > 0:
-        begin_s = busy[step].begin_s
-        before = [up for up in upstream[step] if up in busy and busy[up].begin_s < begin_s]
-        last = max(before, key=lambda up: busy[up].end_s, default=None)
+    for step, last in _upwards(upstream, sinks, busy):
+        if end <= 0:
+            break
         begin = 0.0
         if last is not None:
             # A value that was computed again may end after the step that read it first.
             begin = min(end, max(0.0, busy[last].end_s))
         segments += reversed(_cut(step, begin, end, acts, has_upstream=last is not None))
-        end, step = begin, last
+        end = begin
     if end > 0:
         segments.append(Segment(-1, Reason.OTHER, 0.0, end))
     return tuple(reversed(segments))
+
+
+def _upwards(
+    upstream: Sequence[Sequence[int]], sinks: Sequence[int], busy: Mapping[int, Window]
+) -> Iterator[tuple[int, int | None]]:
+    """Yields the sink that ended last and its upstream step that ended last, then from that one.
+
+    The second of a pair is None for the step where the chain begins.
+    """
+    ended = [step for step in sinks if step in busy]
+    step = max(ended, key=lambda step: busy[step].end_s, default=None)
+    while step is not None:
+        begin_s = busy[step].begin_s
+        before = [up for up in upstream[step] if up in busy and busy[up].begin_s < begin_s]
+        last = max(before, key=lambda up: busy[up].end_s, default=None)
+        yield step, last
+        step = last
+
+
+def chain_steps(
+    upstream: Sequence[Sequence[int]], sinks: Sequence[int], trace: Trace
+) -> tuple[int, ...]:
+    """Returns the steps that `explained` goes through, first to last: each reads the one before."""
+    steps = [step for step, _ in _upwards(upstream, sinks, windows(trace))]
+    return tuple(reversed(steps))
 
 
 def shares(segments: Iterable[Segment]) -> dict[Reason, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from dagnb.errors import ProtocolError
 from dagnb.forecast.makespans import makespans
@@ -80,6 +81,8 @@ def _compared(now: Snapshot, trace: Trace, plan: Plan | None) -> str:
         return ""
     try:
         result = makespans(now.description, trace, plan)
+        # Drawn with the attempts of workers that died, which no replay can have measured.
+        result = replace(result, real=now.whole_trace)
     except ProtocolError as error:
         # The replay failed, which says nothing against the rest of the report.
         return _section("Planned and real", element("p", escaped(str(error)), class_="text-dim"))

@@ -15,7 +15,7 @@ from dagnb.views.markup import element, escaped, plain, shortened
 from dagnb.views.page import scrolled, table
 from dagnb.views.wording import counted, seconds_text, window_text
 
-# Links of the chain that are told one by one, the longest; of the others their sum.
+# Links of the chain with a row of their own: the longest. The others have one together.
 _SHOWN = 20
 _NAME = 28
 
@@ -135,7 +135,10 @@ def time_use_html(time_use: TimeUse) -> str:
     bar = explained_bar(segments, width=900, title=f"makespan {whole}")
     parts = shares(segments)
     picture = stacked(bar, label=f"makespan {whole}: {explained_text(segments)}", is_styled=False)
-    rows = [tuple(map(escaped, row)) for row in time_use.rows()]
+    rows = []
+    for *short, by_what in time_use.rows():
+        cells = [element("span", escaped(text), style="white-space:nowrap") for text in short]
+        rows.append((*cells, escaped(by_what)))
     heads = ("task", "when", "took", "by what")
     note = f"This chain of tasks took the whole makespan: its seconds add up to {whole}."
     chain = table(heads, rows, right=(2,)) + element("p", escaped(note), class_="text-dim")

@@ -32,7 +32,7 @@ from dagnb.graph.dag import Dag
 from dagnb.planning.plan import Forecast
 from dagnb.protocol.messages import RunState, TaskState
 from dagnb.protocol.run_description import RunDescription
-from dagnb.trace.critical import critical_steps
+from dagnb.trace.critical import chain_steps
 from dagnb.trace.trace import Phase, Span, Trace
 from dagnb.views import layout
 from dagnb.views.errors import MAX_ERRORS, article
@@ -168,8 +168,7 @@ class ViewUpdates:
         if now is self._drawn_at:
             return self._drawn
         trace = _with_running(now)
-        path = self._critical(now, trace)
-        edges = set(_pairs(path, self.description.upstream, self.picture))
+        edges = set(_pairs(self._critical(now, trace), self.picture))
         lanes = timeline_svg(
             trace,
             self.description.functions,
@@ -260,7 +259,7 @@ class ViewUpdates:
     def _critical(self, now: Snapshot, trace: Trace) -> tuple[int, ...]:
         """The chain of tasks that made a run so long; before its end, the expected one."""
         if now.is_over:
-            return critical_steps(self.description.upstream, self.description.sinks, trace)
+            return chain_steps(self.description.upstream, self.description.sinks, trace)
         durations: dict[str, list[float]] = defaultdict(list)
         for task, fact in list(self.facts.of.items()):  # a copy: `update` may add facts meanwhile
             if fact.run_s is not None:
@@ -337,15 +336,12 @@ def _running(now: Snapshot) -> list[int]:
     return tasks
 
 
-def _pairs(
-    path: Sequence[int], upstream: Sequence[Sequence[int]], picture: Picture
-) -> list[tuple[int, int]]:
+def _pairs(path: Sequence[int], picture: Picture) -> list[tuple[int, int]]:
     """The edges between boxes that a path of tasks takes."""
     known = {(edge.tail, edge.head) for edge in picture.edges}
     pairs = []
     for before, after in itertools.pairwise(path):
         pair = picture.box_of[before], picture.box_of[after]
-        # Not from a worker's task to its next, which boxes of many tasks may hide; not in a box.
-        if before in upstream[after] and pair in known:
+        if pair in known:  # not within a box
             pairs.append(pair)
     return pairs

@@ -15,6 +15,7 @@ from dagnb.trace.critical import (
     Reason,
     Segment,
     Window,
+    chain_steps,
     critical_path,
     explained,
     links,
@@ -252,3 +253,17 @@ def test_many_tasks_that_wait_for_one_worker_are_explained_in_one_pass() -> None
         (19_999, "busy worker", 0.0, 19_999.0),
         (19_999, "run", 19_999.0, 20_000.0),
     ]
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_the_steps_of_the_chain_are_those_that_the_segments_name(data: st.DataObject) -> None:
+    plan = data.draw(planned())
+    played_out = simulate(plan, data.draw(costs(plan.dag)), Pool(cap=2))
+    upstream = [step.upstream for step in plan.steps]
+
+    steps = chain_steps(upstream, plan.sinks, played_out)
+
+    assert all(a in upstream[b] for a, b in pairwise(steps))
+    named = [link.task for link in links(explained(upstream, plan.sinks, played_out))]
+    assert named == [step for step in steps if step in named]
