@@ -56,6 +56,7 @@ from dagnb.trace.trace import Phase, Span, Trace
 from dagnb.views import snapshot, view
 from dagnb.views.report import report_html
 from dagnb.views.snapshot import Snapshot
+from dagnb.views.time_use import TimeUse, time_use_text
 from dagnb.views.why import why
 from dagnb.views.wording import moment_text
 
@@ -255,12 +256,17 @@ class Run(Generic[R]):
         n_left = sum(map(is_last, chunks))
         return snapshot.joined(before, seen, spans, logs, n_chunks=len(chunks), n_left=n_left)
 
-    def why(self, task: str) -> str:
+    def why(self, task: str | None = None) -> str:
         """Returns what a task is waiting for, in words, from the state alone.
 
-        task: its name, such as merge-0; merge if that function is called once.
+        task: its name, such as merge-0; merge if that function is called once. None asks where the
+        time of the run went: by use of its workers, and by the chain of tasks that took it.
         Raises UnknownTaskError, which is a KeyError, or AmbiguousNameError.
         """
+        if task is None:
+            upstream, sinks = self.description.upstream, self.description.sinks
+            trace = session.wait(self._settled(None, with_logs=False)).whole_trace
+            return time_use_text(TimeUse.of(upstream, sinks, trace))
         return why(self.look(), self.description.names, self.description.upstream, task)
 
     def log(self, task: str) -> str:

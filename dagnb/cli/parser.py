@@ -106,7 +106,11 @@ def _add_of_run(add: _Adder) -> None:
         "errors", runs.errors, "Show every failed attempt of a run, with the code that failed."
     )
     log = add("log", runs.log, "Show what a task printed in its last attempt.")
-    why = add("why", runs.why, "Say what a task is waiting for.")
+    why = add(
+        "why",
+        runs.why,
+        "Say what a task is waiting for; without TASK, where its time went.",
+    )
     cancel = add("cancel", runs.cancel, "End a run and its workers.")
     forget = add("forget", runs.forget, "Delete a run and all its values from the store.")
     attach = add(
@@ -125,6 +129,7 @@ def _add_of_run(add: _Adder) -> None:
         command.add_argument(
             "task",
             metavar="TASK",
+            nargs="?" if command is why else None,
             help="name of the task, such as 'merge-0'; 'merge' is enough if it is called once",
         )
     forget.add_argument("--all", action="store_true", help="delete every run that is over")

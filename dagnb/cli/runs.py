@@ -67,6 +67,7 @@ def show(options: argparse.Namespace) -> int:
         print(f"run {run.id}  {short_name(run.description.name)}  {seen.state}  {submitted}")
         print(counts_text(run.status))
         print(trace_text(run.trace))
+        print(f"`dagnb why {run.id}` says which chain of tasks took the time.")
         if seen.errors:
             print(f"{counted(len(seen.errors), 'failed attempt')}: `dagnb errors {run.id}`")
     return 0
@@ -90,7 +91,10 @@ def log(options: argparse.Namespace) -> int:
 
 
 def why(options: argparse.Namespace) -> int:
-    """Runs `dagnb why RUN TASK`."""
+    """Runs `dagnb why RUN [TASK]`."""
+    if options.task is None:
+        print(found_run(options).why())
+        return 0
     run, task = _of_task(options)
     print(run.why(task))
     return 0

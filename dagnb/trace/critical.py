@@ -23,9 +23,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 
+from dagnb.graph.brief import brief
 from dagnb.planning.plan import Plan
+from dagnb.trace.lost_attempts import LostAttempts
 from dagnb.trace.trace import Phase, Span, Trace
 
 
@@ -104,7 +107,9 @@ class Reason(StrEnum):
     START: its worker started, read the description of the run, or imported modules.
     UPLOAD: the result was pickled and stored.
     HANDOVER: one task was marked as done, and a worker learnt of the next.
-    OTHER: the pause after a failed attempt, or unknown.
+    FAILED: an attempt ran that came to nothing.
+    BACK_OFF: the pause after such an attempt, until the task was ready again.
+    OTHER: unknown.
     """
 
     RUN = "run"
@@ -113,6 +118,8 @@ class Reason(StrEnum):
     START = "start-up"
     UPLOAD = "upload"
     HANDOVER = "hand-over"
+    FAILED = "failed attempt"
+    BACK_OFF = "back-off"
     OTHER = "other"
 
 
@@ -148,6 +155,40 @@ _REASONS = {
 _PRECEDENCE = {phase: position for position, phase in enumerate(_REASONS)}
 
 
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One step of the chain that made a run as long as it was: its neighbouring segments.
+
+    task: -1 if unknown. The links of a run begin at 0, have no gaps, and end with the makespan.
+    """
+
+    task: int
+    segments: tuple[Segment, ...]
+
+    __repr__ = brief
+
+    @property
+    def begin_s(self) -> float:
+        """Seconds after submission: the end of the link before."""
+        return self.segments[0].begin_s
+
+    @property
+    def end_s(self) -> float:
+        """Seconds after submission."""
+        return self.segments[-1].end_s
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds of the makespan, > 0."""
+        return self.end_s - self.begin_s
+
+
+def links(segments: Iterable[Segment]) -> tuple[Link, ...]:
+    """Returns the chain of steps that these segments of `explained` belong to, in order."""
+    grouped = groupby(segments, key=lambda segment: segment.task)
+    return tuple(Link(task, tuple(own)) for task, own in grouped)
+
+
 def explained(
     upstream: Sequence[Sequence[int]], sinks: Sequence[int], trace: Trace
 ) -> tuple[Segment, ...]:
@@ -158,23 +199,44 @@ def explained(
     """
     busy, acts = windows(trace), _Acts.of(trace)
     end = trace.makespan_s
-    ended = [step for step in sinks if step in busy]
-    step = max(ended, key=lambda step: busy[step].end_s, default=None)
-
     segments: list[Segment] = []  # the last first
-    while step is not None and end > 0:
-        begin_s = busy[step].begin_s
-        before = [up for up in upstream[step] if up in busy and busy[up].begin_s < begin_s]
-        last = max(before, key=lambda up: busy[up].end_s, default=None)
+    for step, last in _upwards(upstream, sinks, busy):
+        if end <= 0:
+            break
         begin = 0.0
         if last is not None:
             # A value that was computed again may end after the step that read it first.
             begin = min(end, max(0.0, busy[last].end_s))
         segments += reversed(_cut(step, begin, end, acts, has_upstream=last is not None))
-        end, step = begin, last
+        end = begin
     if end > 0:
         segments.append(Segment(-1, Reason.OTHER, 0.0, end))
     return tuple(reversed(segments))
+
+
+def _upwards(
+    upstream: Sequence[Sequence[int]], sinks: Sequence[int], busy: Mapping[int, Window]
+) -> Iterator[tuple[int, int | None]]:
+    """Yields the sink that ended last and its upstream step that ended last, then from that one.
+
+    The second of a pair is None for the step where the chain begins.
+    """
+    ended = [step for step in sinks if step in busy]
+    step = max(ended, key=lambda step: busy[step].end_s, default=None)
+    while step is not None:
+        begin_s = busy[step].begin_s
+        before = [up for up in upstream[step] if up in busy and busy[up].begin_s < begin_s]
+        last = max(before, key=lambda up: busy[up].end_s, default=None)
+        yield step, last
+        step = last
+
+
+def chain_steps(
+    upstream: Sequence[Sequence[int]], sinks: Sequence[int], trace: Trace
+) -> tuple[int, ...]:
+    """Returns the steps that `explained` goes through, first to last: each reads the one before."""
+    steps = [step for step, _ in _upwards(upstream, sinks, windows(trace))]
+    return tuple(reversed(steps))
 
 
 def shares(segments: Iterable[Segment]) -> dict[Reason, float]:
@@ -236,24 +298,41 @@ def _cut(step: int, begin: float, end: float, acts: _Acts, *, has_upstream: bool
     worker = own[0][0].worker if own else ""
     was_queued = len(own) < len(intervals)
 
+    lost = LostAttempts.of(span for span, _, _ in intervals)
     edges = {begin, end}
     for _, *span_edges in intervals:
         edges |= {min(end, max(begin, edge)) for edge in span_edges}
 
     parts: list[tuple[Reason, float, float]] = []
     for low, high in pairwise(sorted(edges)):
-        phases = [span.phase for span, lo, hi in intervals if lo <= low and high <= hi]
-        acting = [phase for phase in phases if phase in _REASONS]
+        during = [span for span, lo, hi in intervals if lo <= low and high <= hi]
+        acting = [span for span in during if span.phase in _REASONS]
         if acting:
-            parts.append((_REASONS[min(acting, key=_PRECEDENCE.__getitem__)], low, high))
+            act = min(acting, key=lambda span: _PRECEDENCE[span.phase])
+            reason = Reason.FAILED if lost.has(act) else _REASONS[act.phase]
+            parts.append((reason, low, high))
+            continue
+        if not during and _is_back_off(low, intervals, lost):
+            parts.append((Reason.BACK_OFF, low, high))
             continue
         idle = Reason.OTHER
-        if phases:
+        if during:
             idle = Reason.WORKER  # ready (QUEUE), and all workers were busy
         elif high <= own_begin and (has_upstream or was_queued):
             idle = Reason.HANDOVER
         parts += _waited(step, worker, low, high, acts, idle)
     return _joined(step, parts)
+
+
+def _is_back_off(
+    low: float, intervals: Sequence[tuple[Span, float, float]], lost: LostAttempts
+) -> bool:
+    """Returns whether a moment lies between a lost attempt and the next attempt."""
+    before = [(end, span) for span, _, end in intervals if end <= low]
+    if not before or len(before) == len(intervals):
+        return False
+    _, latest = max(before, key=itemgetter(0))
+    return latest.phase in _REASONS and lost.has(latest)
 
 
 def _waited(

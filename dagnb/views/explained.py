@@ -20,17 +20,24 @@ _PAINT = {
     Reason.HANDOVER: {"fill": TRAFFIC_COLOURS["commit"]},
     Reason.WORKER: {"fill": PLAIN},
     Reason.START: {"class_": "fill-cold stroke-running", "stroke_width": "0.7"},
+    Reason.FAILED: {"class_": "fill-lost stroke-failed", "stroke_width": "0.7"},
+    Reason.BACK_OFF: {"class_": "fill-bg stroke-retrying", "stroke_width": "0.7"},
     Reason.OTHER: {"class_": "fill-bg stroke-dim", "stroke_width": "0.7"},
 }
-_NAMES = {
+# Like cold starts and failed attempts in the timeline.
+_HATCHED = (Reason.START, Reason.FAILED)
+NAMES = {
     Reason.RUN: "computing",
     Reason.INPUT: "reading inputs",
     Reason.WORKER: "waiting for a busy worker",
     Reason.START: "starting workers",
     Reason.UPLOAD: "storing results",
     Reason.HANDOVER: "handing over",
+    Reason.FAILED: "failed attempts",
+    Reason.BACK_OFF: "waiting to try again",
     Reason.OTHER: "other",
 }
+"""reason -> its words"""
 _MEANINGS = {
     Reason.RUN: "your functions ran",
     Reason.INPUT: "values were fetched and unpickled",
@@ -38,7 +45,9 @@ _MEANINGS = {
     Reason.START: "workers started, and imported the modules that functions need",
     Reason.UPLOAD: "results were pickled and stored",
     Reason.HANDOVER: "tasks were marked done and the next handed over",
-    Reason.OTHER: "pauses after failed attempts, or an unknown cause",
+    Reason.FAILED: "attempts ran that raised, or whose worker died",
+    Reason.BACK_OFF: "tasks waited after a failed attempt, before the next one",
+    Reason.OTHER: "the cause is unknown",
 }
 
 
@@ -87,7 +96,7 @@ def explained_bar(
 
 def _shape(reason: Reason, x: float, y: float, wide: float, high: float) -> str:
     shape = rectangle(x, y, wide, high)
-    if reason is Reason.START:  # hatched like cold starts in the timeline
+    if reason in _HATCHED:
         shape += hatch(x, y, wide, high)
     return shape
 
@@ -104,4 +113,4 @@ def share_text(reason: Reason, share: float) -> str:
     ('61 % computing', '<1 % other')
     """
     percent = f"{100 * share:.0f}" if share >= 0.01 else "<1"
-    return f"{percent} % {_NAMES[reason]}"
+    return f"{percent} % {NAMES[reason]}"

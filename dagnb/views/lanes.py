@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from dagnb.graph.brief import brief
+from dagnb.trace.lost_attempts import LostAttempts
 from dagnb.trace.trace import Phase, Span, Trace
 
 MAX_BARS = 4_000
@@ -29,6 +30,9 @@ MAX_LANES = 200
 OWN_LANES = 60
 """with at most so many workers, each has a lane; with more, a worker may take over the lane of one
 that has left"""
+
+LOST = "failed"
+"""kind of a bar of attempts that raised, or whose worker died"""
 
 TRAFFIC = frozenset({Phase.PROGRAM, Phase.FETCH, Phase.STORE, Phase.COMMIT})
 """phases on the thin row of a lane, below the work: they overlap it when a worker preloads"""
@@ -44,7 +48,8 @@ _Cell: TypeAlias = tuple[int, bool, int]
 class Bar:
     """Spans of one kind drawn as one.
 
-    kind: the phase's value; "cold" or "warm" for a start. function: of a run, else ''.
+    kind: the phase's value; "cold" or "warm" for a start; "failed" for a run that came to nothing.
+    function: of a run, else ''.
     begin_s, end_s: seconds from the begin of the picture. busy_s: total duration of its n spans.
     first: one of the spans.
     """
@@ -117,6 +122,7 @@ def _bars(
     trace: Trace, lane_of: Mapping[str, int], functions: Sequence[str], cell_s: float
 ) -> tuple[list[Bar], list[Bar]]:
     """Wide bars, one a span; and narrow ones, one for all spans of a look that begin in a cell."""
+    lost = LostAttempts.of(trace.spans)
     wide: list[Bar] = []
     narrow: dict[tuple[int, tuple[str, str], int], _Sum] = {}
     for span in trace.spans:
@@ -126,7 +132,7 @@ def _bars(
         # A worker's clock may be behind the client's, and may be set back during a span.
         begin = max(0.0, span.begin_s - trace.submitted_s)
         end = max(begin, span.end_s - trace.submitted_s)
-        look = _look(span, functions)
+        look = (LOST, "") if _is_lost_run(span, lost) else _look(span, functions)
         if cell_s <= 0 or end - begin >= cell_s:
             wide.append(_Sum(begin, end, end - begin, 1, span).bar(lane, look))
             continue
@@ -166,6 +172,10 @@ class _Sum:
             n=self.n,
             first=self.first,
         )
+
+
+def _is_lost_run(span: Span, lost: LostAttempts) -> bool:
+    return span.phase is Phase.RUN and lost.has(span)
 
 
 def _look(span: Span, functions: Sequence[str]) -> tuple[str, str]:

@@ -60,6 +60,7 @@ SHEET = MappingProxyType(
         "cold": ("#d7e3f4", "#1d3350"),
         "warm": ("#c9e3d3", "#1d4030"),
         "import": ("#f3dfbf", "#4a3613"),
+        "lost": ("#f8dcda", "#4d1f1d"),
     }
 )
 """role -> its colour on a light and on a dark sheet"""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from dagnb.graph.brief import brief
 from dagnb.planning.chains import ChainBreak
-from dagnb.planning.plan import Plan, advice
+from dagnb.planning.plan import Advice, Plan, advice
 from dagnb.views.canvas import LegendEntry
 from dagnb.views.markup import element
 
@@ -57,11 +57,12 @@ def remarks_on(plan: Plan, broken: ChainBreak | None = None) -> Remarks:
     """Returns the marks for all advice on a plan, and for this break of the chain rule."""
     roles: dict[int, str] = {}
     says: dict[int, list[str]] = defaultdict(list)
-    for remark in advice(plan):
+    remarks = advice(plan)
+    for remark in remarks:
         roles[remark.step] = WAIT
         says[remark.step].append(f"advice: {remark.text}")
     if broken is None:
-        return Remarks(roles=roles, says=says, captions=advice_lines(plan))
+        return Remarks(roles=roles, says=says, captions=_said(remarks))
 
     for step in broken.steps:
         roles[step] = BREAK
@@ -70,13 +71,16 @@ def remarks_on(plan: Plan, broken: ChainBreak | None = None) -> Remarks:
         roles=roles,
         says=says,
         edges=frozenset(pairwise(broken.path)),
-        captions=(f"Chain rule: {broken.text}", *advice_lines(plan)),
+        captions=(f"Chain rule: {broken.text}", *_said(remarks)),
     )
 
 
 def advice_lines(plan: Plan) -> tuple[str, ...]:
     """Returns the first advice on a plan in sentences, and how much more there is."""
-    remarks = advice(plan)
+    return _said(advice(plan))
+
+
+def _said(remarks: Sequence[Advice]) -> tuple[str, ...]:
     lines = [f"Advice: {remark.text}" for remark in remarks[:_SAID]]
     if len(remarks) > _SAID:
         lines.append(f"Advice: {len(remarks) - _SAID:,} more in plan.check().")

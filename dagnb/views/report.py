@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from dagnb.errors import ProtocolError
 from dagnb.forecast.makespans import makespans
@@ -18,6 +19,7 @@ from dagnb.views.plan import plan_svg
 from dagnb.views.show import picture_or
 from dagnb.views.snapshot import Snapshot
 from dagnb.views.text import counts_text, plan_text
+from dagnb.views.time_use import TimeUse, time_use_html
 from dagnb.views.view import RUN_LOOKS, view_section
 from dagnb.views.wording import bytes_text, counted, seconds_text
 
@@ -34,7 +36,6 @@ _MEANINGS = {
     Phase.IMPORT: "workers and functions imported modules for the first time",
     Phase.REGISTER: "workers joined the run",
     Phase.PROGRAM: "workers read functions, large arguments and the description of the run",
-    Phase.QUEUE: "ready tasks waited for a worker",
     Phase.FETCH: "inputs came from the store",
     Phase.LOAD: "inputs were unpickled",
     Phase.RUN: "your functions ran",
@@ -43,10 +44,7 @@ _MEANINGS = {
     Phase.COMMIT: "tasks were marked done",
     Phase.RETURN: "the client fetched and unpickled the result, after the makespan has ended",
 }
-_PHASES_NOTE = (
-    "Seconds over all workers; phases overlap between workers, "
-    "so they add up to more than the makespan."
-)
+_PHASES_NOTE = "Seconds of all workers together, at the same time or one after the other."
 
 
 def report_html(
@@ -56,7 +54,7 @@ def report_html(
 
     predicted: simulated run, drawn instead of the forecast of the plan. created: date, as text.
     """
-    trace = now.trace
+    trace = now.whole_trace
     planned = predicted
     if plan is not None and predicted is None:
         outlook = forecast_of(plan)
@@ -65,8 +63,8 @@ def report_html(
         _head(now, trace, created),
         element("p", escaped(counts_text(counts(now.seen)))),
         view_section(now, planned),
-        _section("Where the time went", _phases(trace)),
-        _compared(now, trace, plan),
+        _section("Where the time went", _time_use(now, trace), _phases(trace)),
+        _compared(now, now.trace, plan),
     ]
     if plan is not None:
         drawn = _drawn(lambda: plan_svg(plan, predicted), lambda: plan_text(plan))
@@ -83,6 +81,8 @@ def _compared(now: Snapshot, trace: Trace, plan: Plan | None) -> str:
         return ""
     try:
         result = makespans(now.description, trace, plan)
+        # Drawn with the attempts of workers that died, which no replay can have measured.
+        result = replace(result, real=now.whole_trace)
     except ProtocolError as error:
         # The replay failed, which says nothing against the rest of the report.
         return _section("Planned and real", element("p", escaped(str(error)), class_="text-dim"))
@@ -117,9 +117,15 @@ def _head(now: Snapshot, trace: Trace, created: str) -> str:
     return title + element("p", escaped(" · ".join(facts)), class_="text-dim")
 
 
+def _time_use(now: Snapshot, trace: Trace) -> str:
+    upstream, sinks = now.description.upstream, now.description.sinks
+    return time_use_html(TimeUse.of(upstream, sinks, trace))
+
+
 def _phases(trace: Trace) -> str:
     """A table with one row per phase: its meaning, its seconds over all workers, a bar."""
     totals = trace.by_phase()
+    totals.pop(Phase.QUEUE, None)  # tasks wait at the same time: that is no worker's time
     most = max(totals.values(), default=0.0) or 1.0
     rows = []
     for phase, total in totals.items():

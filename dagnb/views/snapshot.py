@@ -10,12 +10,14 @@ run costs no more than what happened since.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dagnb.graph.brief import brief
 from dagnb.protocol.messages import Observation, RunState, TaskState
 from dagnb.protocol.run_description import RunDescription
+from dagnb.trace.lost_attempts import UNRECORDED, with_killed
 from dagnb.trace.trace import ACTS, LATE_S, Phase, Span, Trace
 from dagnb.views.lanes import start_kind
 from dagnb.worker_label import worker_text
@@ -35,7 +37,8 @@ class Snapshot:
 
     seen: the store's answer. spans: as they arrived, in n_chunks chunks. logs: task -> tail of its
     latest output. started: task -> (epoch seconds, worker) of its latest start.
-    n_left: number of instances that have uploaded all their spans.
+    n_left: number of instances that have uploaded all their spans. ended_badly: a RUN for each
+    attempt that was charged, from the events; a worker that died has uploaded none.
     """
 
     description: RunDescription
@@ -45,6 +48,7 @@ class Snapshot:
     logs: Mapping[int, str]
     started: Mapping[int, tuple[float, str]]
     n_left: int = 0
+    ended_badly: tuple[Span, ...] = ()
 
     __repr__ = brief
 
@@ -79,6 +83,14 @@ class Snapshot:
             finished_s=self.seen.finished_at or self.seen.now,
         )
 
+    @property
+    def whole_trace(self) -> Trace:
+        """The trace with the attempts of workers that died, for pictures of all that happened.
+
+        Costs and replays are made from `trace`, whose spans were measured.
+        """
+        return with_killed(self.trace, self.ended_badly)
+
 
 def ended(seen: Observation, before: Snapshot | None) -> list[int]:
     """The tasks of which an attempt may have ended since `before`, with new output."""
@@ -112,11 +124,18 @@ def joined(
         logs={},
         started={},
     )
-    # Only starts: other events are seen in the states.
+    # Starts and bad ends: other events are seen in the states.
     started = dict(known.started)
+    ended_badly = list(known.ended_badly)
+    n_charged = Counter(span.task for span in ended_badly) if seen.events else Counter()
     for event in seen.events:
         if event.kind == "start":
             started[event.task] = (event.at, event.worker)
+        elif event.kind in ("retry", "fail") and event.task in started:
+            n_charged[event.task] += 1
+            begin_s, worker = started[event.task]
+            attempt = n_charged[event.task]
+            ended_badly.append(_killed(event.task, worker, begin_s, event.at, attempt))
 
     printed = dict(known.logs)
     for task, text in logs.items():
@@ -131,7 +150,12 @@ def joined(
         logs=printed,
         started=started,
         n_left=known.n_left + n_left,
+        ended_badly=tuple(ended_badly),
     )
+
+
+def _killed(task: int, worker: str, begin_s: float, end_s: float, attempt: int) -> Span:
+    return Span(task, worker, Phase.RUN, begin_s, end_s, attempt=attempt, detail=UNRECORDED)
 
 
 # ---- numbers of tasks and workers ----

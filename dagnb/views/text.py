@@ -10,6 +10,7 @@ from dagnb.graph import shape
 from dagnb.graph.dag import Dag
 from dagnb.planning.plan import Plan
 from dagnb.trace.trace import Phase, Span, Trace
+from dagnb.trace.utilisation import utilisation
 from dagnb.views import layout
 from dagnb.views.lanes import TRAFFIC
 from dagnb.views.layout import Placement
@@ -17,6 +18,7 @@ from dagnb.views.markup import plain, shortened
 from dagnb.views.palette import STATES
 from dagnb.views.plan import forecast_lines, placement_text, summary
 from dagnb.views.remarks import advice_lines
+from dagnb.views.time_use import used_text
 from dagnb.views.wording import bytes_text, counted, listed, seconds_text
 from dagnb.worker_label import worker_text
 
@@ -75,7 +77,7 @@ def plan_text(plan: Plan) -> str:
 
 
 def trace_text(trace: Trace) -> str:
-    """The trace: makespan, seconds by phase, and a bar for each worker.
+    """The trace: makespan, use of the workers, seconds by phase, and a bar for each worker.
 
     In a bar, `#` is a running function, `~` values that move or are pickled, `.` a start.
     """
@@ -83,7 +85,10 @@ def trace_text(trace: Trace) -> str:
     head = f"makespan {seconds_text(trace.makespan_s)}, {n_workers}"
     head += f", average parallelism {trace.ran_parallel():.1f}"
     lines = [f"{head}, {bytes_text(trace.moved_bytes())} through the store"]
+    if used := used_text(utilisation(trace)):
+        lines.append(f"  {used}")
     totals = trace.by_phase()
+    totals.pop(Phase.QUEUE, None)  # tasks wait at the same time: that is no worker's time
     most = max(totals.values(), default=0.0) or 1.0
     for phase, total in totals.items():
         bar = "#" * round(30 * max(total, 0.0) / most)

@@ -11,6 +11,7 @@ from dagnb.views.axis import Scale, axis, mark
 from dagnb.views.canvas import (
     LEGEND_ROW,
     MARGIN,
+    SMALL,
     LegendEntry,
     Piece,
     chip,
@@ -20,7 +21,7 @@ from dagnb.views.canvas import (
     tooltip,
     words,
 )
-from dagnb.views.lanes import MAX_BARS, Bar, Lanes, lanes
+from dagnb.views.lanes import LOST, MAX_BARS, Bar, Lanes, lanes
 from dagnb.views.markup import element, number
 from dagnb.views.palette import PLAIN, colours
 from dagnb.views.wording import bytes_text, counted, listed, seconds_text
@@ -35,6 +36,7 @@ TRAFFIC_COLOURS = {
 """phase on the thin row -> colour"""
 
 _KINDS = {
+    LOST: "failed attempt",
     "cold": "cold start",
     "warm": "warm start",
     "import": "import",
@@ -42,6 +44,9 @@ _KINDS = {
     **{kind: kind for kind in TRAFFIC_COLOURS},
 }
 """kind of a bar that is not a run -> its words, in the order of the legend"""
+
+# So that they differ from other bars by more than their colours.
+_HATCHED = ("cold", LOST)
 
 _SQUARE = "M0 0h10v10h-10z"
 _THIN = "M0 4h10v4h-10z"
@@ -224,7 +229,34 @@ def bars(
                 **paint,
             )
         )
-    return "".join(drawn) + _seams(bars, scale)
+    return "".join(drawn) + _seams(bars, scale) + _labels(bars, trace, scale)
+
+
+def _labels(bars: Sequence[Bar], trace: Trace, scale: Scale) -> str:
+    """Write the duration into each bar of one run that has room for it, and the task if it fits."""
+    if scale.work < SMALL + 2:
+        return ""
+    labels: dict[str, list[str]] = defaultdict(list)
+    for bar in bars:
+        if bar.n > 1 or not (bar.is_run or bar.kind == LOST):
+            continue
+        room = (bar.end_s - bar.begin_s) * scale.per_s - 6
+        took = seconds_text(bar.busy_s)
+        if room < text_width(took, SMALL):
+            continue
+        text = f"{trace.names[bar.first.task]} {took}" if bar.first.task >= 0 else took
+        if room < text_width(text, SMALL):
+            text = took
+        x, y = scale.x(bar.begin_s) + 3, scale.y(bar.lane) + scale.work - 4.5
+        # White on the colours of functions, which are dark enough in both themes.
+        look = "fill-ink" if bar.kind == LOST else ""
+        labels[look].append(words(x, y, text, look=f"small {look}".rstrip()))
+    drawn = []
+    for look, group in labels.items():
+        # The bar below keeps the pointer, for its tooltip.
+        fill = None if look else "#fff"
+        drawn.append(element("g", *group, fill=fill, pointer_events="none"))
+    return "".join(drawn)
 
 
 def _seams(bars: Sequence[Bar], scale: Scale) -> str:
@@ -253,6 +285,8 @@ def _paint(kind: str, function: str, tint: Mapping[str, str]) -> dict[str, str]:
         return {"class_": "fill-warm stroke-done", "stroke_width": "0.7"}
     if kind == Phase.IMPORT:
         return {"class_": "fill-import stroke-retrying", "stroke_width": "0.7"}
+    if kind == LOST:
+        return {"class_": "fill-lost stroke-failed", "stroke_width": "0.7"}
     if kind == Phase.RUN:
         return {"fill": tint.get(function, PLAIN)}
     return {"fill": TRAFFIC_COLOURS.get(kind, PLAIN)}
@@ -266,13 +300,13 @@ def _bar(bar: Bar, trace: Trace, scale: Scale, notes: Mapping[int, str], *, is_b
         y += scale.work + 1
         high = scale.traffic
     path = rectangle(x, y, wide, high)
-    if bar.kind == "cold":
+    if bar.kind in _HATCHED:
         path += hatch(x, y, wide, high)
 
     task = bar.first.task if bar.n == 1 and bar.first.task >= 0 else None
     if is_bare:
         # The page knows the latest attempt of each task; other bars must carry their own words.
-        says_itself = task is None or bar.first.attempt > 1
+        says_itself = task is None or bar.first.attempt > 1 or bar.kind == LOST
         words_of_bar = _tip(bar, trace) if says_itself else None
         return element("path", d=path, data_task=task, data_say=words_of_bar)
     tip = [_tip(bar, trace)]
@@ -301,7 +335,7 @@ def hatch(x: float, y: float, wide: float, high: float) -> str:
 def _tip(bar: Bar, trace: Trace) -> str:
     span = bar.first
     if bar.n > 1:
-        name = bar.function or bar.kind
+        name = bar.function or _KINDS.get(bar.kind, bar.kind)
         return f"{bar.n:,} x {name}: {seconds_text(bar.busy_s)} in total"
     name = worker_text(span.worker)
     if 0 <= span.task < len(trace.names):
@@ -311,11 +345,13 @@ def _tip(bar: Bar, trace: Trace) -> str:
         kind = _KINDS[bar.kind]
         if span.phase is not Phase.INVOKE:
             kind += f", {span.phase}"  # the part of the start: create, boot, import, register
+    elif bar.kind == LOST:
+        kind = _KINDS[LOST]
 
     parts = [f"{name} {kind}: {seconds_text(bar.busy_s)}", f"from {seconds_text(bar.begin_s)}"]
     if span.n_bytes:
         parts.append(bytes_text(span.n_bytes))
-    if span.attempt > 1:
+    if span.attempt > 1 or bar.kind == LOST:
         parts.append(f"attempt {span.attempt}")
     if span.detail and not span.is_start:
         parts.append(span.detail)
@@ -368,7 +404,7 @@ def entries(drawn: Lanes, tint: Mapping[str, str], outlined: str) -> list[Legend
         shape = _SQUARE
         if kind in TRAFFIC_COLOURS:
             shape = _THIN
-        elif kind == "cold":
+        elif kind in _HATCHED:
             shape += hatch(0, 0, 10, 10)
         swatch = element("g", element("path", d=shape), **_paint(kind, "", tint))
         legend_entries.append(LegendEntry(mark=swatch, words=name))

@@ -32,7 +32,7 @@ from dagnb.graph.dag import Dag
 from dagnb.planning.plan import Forecast
 from dagnb.protocol.messages import RunState, TaskState
 from dagnb.protocol.run_description import RunDescription
-from dagnb.trace.critical import critical_steps
+from dagnb.trace.critical import chain_steps
 from dagnb.trace.trace import Phase, Span, Trace
 from dagnb.views import layout
 from dagnb.views.errors import MAX_ERRORS, article
@@ -259,7 +259,7 @@ class ViewUpdates:
     def _critical(self, now: Snapshot, trace: Trace) -> tuple[int, ...]:
         """The chain of tasks that made a run so long; before its end, the expected one."""
         if now.is_over:
-            return critical_steps(self.description.upstream, self.description.sinks, trace)
+            return chain_steps(self.description.upstream, self.description.sinks, trace)
         durations: dict[str, list[float]] = defaultdict(list)
         for task, fact in list(self.facts.of.items()):  # a copy: `update` may add facts meanwhile
             if fact.run_s is not None:
@@ -305,7 +305,7 @@ def _error_message(error: TaskError, task: int) -> Message:
 
 def _with_running(now: Snapshot) -> Trace:
     """The trace, with running tasks drawn up to now."""
-    trace = now.trace
+    trace = now.whole_trace
     if now.seen.state is not RunState.RUNNING:
         return trace
     spans = list(trace.spans)
@@ -342,6 +342,6 @@ def _pairs(path: Sequence[int], picture: Picture) -> list[tuple[int, int]]:
     pairs = []
     for before, after in itertools.pairwise(path):
         pair = picture.box_of[before], picture.box_of[after]
-        if pair in known:  # not within a box, nor from a worker's task to its next
+        if pair in known:  # not within a box
             pairs.append(pair)
     return pairs

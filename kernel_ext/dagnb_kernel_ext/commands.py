@@ -163,6 +163,9 @@ def _log(context: CommandContext, words: Sequence[str]) -> None:
 
 
 def _why(context: CommandContext, words: Sequence[str]) -> None:
+    if not words:
+        say(context.run("why", words).why())
+        return
     task, run = context.task("why", words)
     say(run.why(task))
 

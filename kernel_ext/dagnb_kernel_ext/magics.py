@@ -200,7 +200,10 @@ SUBCOMMANDS = {
     "status": Usage("[RUN]", "how many tasks are in which state"),
     "errors": Usage("[RUN]", "every failed attempt, with the lines of code"),
     "log": Usage("TASK [RUN]", "what a task printed in its last attempt"),
-    "why": Usage("TASK [RUN]", "why a task has not run yet, or what became of it"),
+    "why": Usage(
+        "[TASK [RUN]]",
+        "why a task has not run yet, or what became of it; alone: where the time of the run went",
+    ),
     "cancel": Usage("[RUN]", "end a run and its workers"),
     "attach": Usage(
         "[RUN]", "show a run and give it as an object; without RUN after a restart: what is running"

@@ -333,6 +333,16 @@ def test_why_says_what_a_task_waits_for_and_corrects_its_name(
     assert "Did you mean 'double-0'?" in complained("why", *HERE, held.id, "dubble-0")
 
 
+def test_why_without_a_task_says_where_the_time_of_the_run_went(
+    done: Run[int], said: Callable[..., str]
+) -> None:
+    shown = said("why", *HERE, done.id)
+
+    assert shown == f"{done.why()}\n"
+    assert "the chain of tasks that took these" in shown
+    assert "total-0" in shown
+
+
 def test_a_function_that_is_called_several_times_is_no_task_and_its_tasks_are_told(
     done: Run[int], complained: Callable[..., str]
 ) -> None:

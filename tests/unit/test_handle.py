@@ -409,3 +409,15 @@ def test_a_run_shows_its_state_without_asking_the_store() -> None:
     run.result()
 
     assert repr(run) == f"<run {run.id} ok; .result() gives its value>"
+
+
+def test_why_without_a_task_says_where_the_time_of_the_run_went() -> None:
+    run = dagnb.run(same(same(1)), workers=Inline(n=1))
+    run.result()
+
+    workers, makespan, head, *chain = run.why().splitlines()
+
+    assert workers.startswith("1 worker: ")
+    assert makespan.startswith("makespan ")
+    assert head.startswith("the chain of tasks that took these ")
+    assert [line.split()[0] for line in chain] == ["same-0", "same-1"]

@@ -233,7 +233,7 @@ def test_help_explains_and_runs_nothing(
 
     printed = capsys.readouterr().out
     assert "--planner NAME" in printed
-    assert "why TASK" in printed
+    assert "why [TASK" in printed
     assert "double" not in cells
 
 

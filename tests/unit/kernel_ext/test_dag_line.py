@@ -51,6 +51,8 @@ def test_runs_status_why_and_errors_tell_of_the_latest_run(
     assert "ValueError: no rows" in capsys.readouterr().out
     cells.run("%dag why broken-0")
     assert "failed for good" in capsys.readouterr().out
+    cells.run("%dag why")
+    assert "failed attempts" in capsys.readouterr().out
     cells.run("%dag status value")
     assert "ok: 1 of 1 task done" in capsys.readouterr().out
     cells.run("%dag runs")
@@ -368,7 +370,7 @@ def test_predict_tells_what_past_runs_and_hints_taught_of_a_function(
         ("status", "started no run yet"),
         ("run", "one NAME"),
         ("run valu", "unknown node 'valu'"),
-        ("why", "the name of a task"),
+        ("why", "started no run yet"),
         ("attach", "started no run yet"),
         ("log", "the name of a task"),
         ("forget", "it takes a RUN"),

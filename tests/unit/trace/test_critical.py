@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -10,7 +11,17 @@ from hypothesis import strategies as st
 
 from dagnb.planning.planner import Pool
 from dagnb.simulation.simulate import simulate
-from dagnb.trace.critical import Reason, Segment, Window, critical_path, explained, shares, windows
+from dagnb.trace.critical import (
+    Reason,
+    Segment,
+    Window,
+    chain_steps,
+    critical_path,
+    explained,
+    links,
+    shares,
+    windows,
+)
 from dagnb.trace.starts import worker_starts
 from dagnb.trace.trace import Phase, Trace
 from tests import graphs
@@ -123,13 +134,45 @@ def test_a_ready_task_waits_for_the_worker_that_is_busy_with_others() -> None:
     ]
 
 
-def test_the_pause_after_a_failed_attempt_has_no_other_reason() -> None:
-    spans = [run(0, "w0", 0, 2), run(0, "w0", 5, 6, attempt=2)]
+def test_a_failed_attempt_and_the_pause_after_it_have_reasons_of_their_own() -> None:
+    spans = [
+        run(0, "w0", 0, 2),
+        run(0, "w0", 2, 2.5, Phase.COMMIT, detail="failed"),
+        run(0, "w1", 5, 5.5, Phase.QUEUE, attempt=2),
+        run(0, "w1", 6, 7, attempt=2),
+        run(0, "w1", 7, 8, Phase.COMMIT, attempt=2),
+    ]
 
     assert rows(explained([()], (0,), trace(*spans, names="a"))) == [
-        (0, "run", 0.0, 2.0),
-        (0, "other", 2.0, 5.0),
-        (0, "run", 5.0, 6.0),
+        (0, "failed attempt", 0.0, 2.5),
+        (0, "back-off", 2.5, 5.0),
+        (0, "busy worker", 5.0, 5.5),
+        (0, "other", 5.5, 6.0),
+        (0, "run", 6.0, 7.0),
+        (0, "hand-over", 7.0, 8.0),
+    ]
+
+
+def test_nothing_waits_to_try_again_after_the_last_attempt() -> None:
+    """The run ends a second after the report of the failure."""
+    spans = [run(0, "w0", 0, 2), run(0, "w0", 2, 3, Phase.COMMIT, detail="failed")]
+    ended = replace(trace(*spans, names="a"), finished_s=1_004.0)
+
+    assert rows(explained([()], (0,), ended)) == [
+        (0, "failed attempt", 0.0, 3.0),
+        (0, "other", 3.0, 4.0),
+    ]
+
+
+def test_a_commit_of_a_simulation_is_of_the_attempt_that_succeeded() -> None:
+    """There all COMMITs have attempt 1."""
+    spans = [run(0, "w0", 0, 2), run(0, "w0", 3, 4, attempt=2), run(0, "w0", 4, 5, Phase.COMMIT)]
+
+    assert rows(explained([()], (0,), trace(*spans, names="a"))) == [
+        (0, "failed attempt", 0.0, 2.0),
+        (0, "back-off", 2.0, 3.0),
+        (0, "run", 3.0, 4.0),
+        (0, "hand-over", 4.0, 5.0),
     ]
 
 
@@ -162,6 +205,28 @@ def test_segments_tile_the_makespan_of_any_simulated_plan(data: st.DataObject) -
     assert sum(shares(segments).values()) == pytest.approx(1.0)
 
 
+@settings(max_examples=60)
+@given(st.data())
+def test_the_chain_of_any_simulated_run_adds_up_to_its_makespan(data: st.DataObject) -> None:
+    """With failed attempts and back-offs, too; each link waits for the one before along an edge."""
+    problem = data.draw(problems())
+    plan = data.draw(plans(problem.dag, copies=True, linger=True))
+    tasks = st.sampled_from(range(len(problem.dag)))
+    attempts = st.tuples(st.floats(0, 5), st.sampled_from((0.0, 1.0)))
+    failures = data.draw(st.dictionaries(tasks, st.lists(attempts, max_size=2).map(tuple)))
+    played_out = simulate(plan, problem.costs.with_(failures=failures), problem.pool)
+    upstream = [step.upstream for step in plan.steps]
+
+    chain = links(explained(upstream, plan.sinks, played_out))
+
+    assert chain[0].begin_s == 0.0
+    assert chain[-1].end_s == played_out.makespan_s
+    assert all(a.end_s == b.begin_s for a, b in pairwise(chain))
+    assert sum(link.duration_s for link in chain) == pytest.approx(played_out.makespan_s)
+    assert all(a.task in upstream[b.task] for a, b in pairwise(chain))
+    assert chain[-1].task in plan.sinks
+
+
 @settings(max_examples=40)
 @given(st.data())
 def test_the_runs_of_the_segments_are_those_of_their_steps(data: st.DataObject) -> None:
@@ -188,3 +253,17 @@ def test_many_tasks_that_wait_for_one_worker_are_explained_in_one_pass() -> None
         (19_999, "busy worker", 0.0, 19_999.0),
         (19_999, "run", 19_999.0, 20_000.0),
     ]
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_the_steps_of_the_chain_are_those_that_the_segments_name(data: st.DataObject) -> None:
+    plan = data.draw(planned())
+    played_out = simulate(plan, data.draw(costs(plan.dag)), Pool(cap=2))
+    upstream = [step.upstream for step in plan.steps]
+
+    steps = chain_steps(upstream, plan.sinks, played_out)
+
+    assert all(a in upstream[b] for a, b in pairwise(steps))
+    named = [link.task for link in links(explained(upstream, plan.sinks, played_out))]
+    assert named == [step for step in steps if step in named]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dagnb.protocol.messages import Event, RunState
+from dagnb.trace.lost_attempts import UNRECORDED
 from dagnb.trace.trace import LATE_S
 from dagnb.views.snapshot import MAX_LOG, ended, joined
 from tests.unit.views.samples import job, observed, run, snapped
@@ -78,3 +79,45 @@ def test_of_a_long_output_only_the_end_is_held() -> None:
 
 
 _META = '{"name": "x", "planner": "p", "names": ["f"], "functions": ["f"], "upstream": [[]], "sinks": [0]}'
+
+
+def test_an_attempt_that_its_worker_could_not_record_is_known_from_the_events() -> None:
+    """Task 1 is killed on w0, then raises on w1, then succeeds."""
+    dag = job(2)
+    before = joined(
+        None,
+        replace(
+            observed(
+                dag,
+                "DRWWWW",
+                events=(Event(1_001.0, "start", 1, "w0"), Event(1_003.0, "retry", 1, "w0")),
+            ),
+            meta=_META,
+        ),
+        [],
+        {},
+        n_chunks=1,
+    )
+    seen = observed(
+        dag,
+        "DDWWWW",
+        events=(
+            Event(1_004.0, "start", 1, "w1"),
+            Event(1_005.0, "retry", 1, "w1"),
+            Event(1_006.0, "start", 1, "w1"),
+            Event(1_007.0, "done", 1, "w1"),
+        ),
+    )
+    own = [run(1, "w1", 4, 5, attempt=2), run(1, "w1", 6, 7, attempt=3)]
+
+    now = joined(before, seen, own, {}, n_chunks=1)
+
+    killed = run(1, "w0", 1, 3, attempt=1, detail=UNRECORDED)
+    assert now.whole_trace.spans == (killed, *own)
+    assert now.trace.spans == tuple(own)
+
+
+def test_a_run_without_bad_ends_has_one_trace() -> None:
+    now = snapped(job(2), "DXWWWW", run(0, "w0", 0, 1))
+
+    assert now.whole_trace == now.trace

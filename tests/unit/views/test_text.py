@@ -78,10 +78,11 @@ def test_a_trace_gives_makespan_phases_and_a_bar_a_worker() -> None:
     lines = trace_text(trace(*spans)).splitlines()
 
     assert lines[0] == "makespan 10 s, 2 workers, average parallelism 1.3, 2 MB through the store"
-    assert [line.split()[0] for line in lines[1:4]] == ["invoke", "fetch", "run"]
-    assert lines[3].endswith("13 s  " + "#" * 30)
-    assert lines[4] == "  w0  |" + "." * 5 + "~" * 5 + "#" * 40 + "|"
-    assert lines[5] == "  w10 |" + " " * 25 + "#" * 25 + "|"
+    assert lines[1] == "  2 workers: 87 % computing, 7 % starting, 6 % moving data"
+    assert [line.split()[0] for line in lines[2:5]] == ["invoke", "fetch", "run"]
+    assert lines[4].endswith("13 s  " + "#" * 30)
+    assert lines[5] == "  w0  |" + "." * 5 + "~" * 5 + "#" * 40 + "|"
+    assert lines[6] == "  w10 |" + " " * 25 + "#" * 25 + "|"
 
 
 def test_an_empty_trace_has_its_text() -> None:

@@ -279,3 +279,53 @@ def test_workers_are_named_in_words() -> None:
 
     assert {"worker 1", "worker 1 (200 MB)"} <= set(titles(root))
     assert not any("~" in text for text in [*texts(root), *titles(root)])
+
+
+def test_failed_attempts_have_a_colour_an_entry_and_words_of_their_own() -> None:
+    """f-0 fails on w0 and succeeds on w1; f-1 fails for good."""
+    spans = [
+        run(0, "w0", 0, 2),
+        run(0, "w1", 3, 5, attempt=2),
+        run(1, "w0", 2, 4),
+        run(1, "w0", 4, 4.5, Phase.COMMIT, detail="failed"),
+    ]
+
+    root = parsed(timeline_svg(trace(*spans)))
+
+    assert len(bars(root, "failed")) == 2
+    assert len(bars(root, "run", "f")) == 1
+    assert "failed attempt" in texts(root)
+    said = titles(root)
+    assert "f-0 failed attempt: 2 s, from 0 s, attempt 1" in said
+    assert "f-1 failed attempt: 2 s, from 2 s, attempt 1" in said
+    assert "f-0 run: 2 s, from 3 s, attempt 2" in said
+    (group,) = (node for node in root.iter(f"{SVG}g") if node.get("data-kind") == "failed")
+    assert group.get("class") == "fill-lost stroke-failed"
+    assert "L" in (next(group.iter(f"{SVG}path")).get("d") or "")  # hatched, not only coloured
+
+
+def test_a_failed_attempt_on_a_page_says_itself_that_it_failed() -> None:
+    """The page's script knows the latest attempt of a task alone."""
+    drawn = timeline_svg(trace(run(0, "w0", 0, 2), run(0, "w1", 3, 5, attempt=2)), is_bare=True)
+
+    assert 'data-say="f-0 failed attempt: 2 s, from 0 s, attempt 1"' in drawn
+
+
+def test_a_run_without_failures_has_no_entry_for_them() -> None:
+    assert "failed attempt" not in texts(parsed(timeline_svg(trace(run(0, "w0", 0, 1)))))
+
+
+def test_bars_with_room_say_their_task_and_duration_and_narrow_ones_do_not() -> None:
+    spans = [run(0, "w0", 0, 90), run(1, "w0", 90, 93), run(2, "w0", 93, 93.5)]
+
+    said = texts(parsed(timeline_svg(trace(*spans))))
+
+    assert "f-0 1 min 30 s" in said
+    assert "3 s" in said
+    assert not any(text.endswith("500 ms") for text in said)
+
+
+def test_lanes_of_half_height_have_no_words() -> None:
+    spans = [run(0, f"w{i}", 0, 9) for i in range(31)]
+
+    assert "f-0 9 s" not in texts(parsed(timeline_svg(trace(*spans))))

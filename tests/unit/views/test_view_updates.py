@@ -234,7 +234,10 @@ def test_a_bar_of_a_later_attempt_says_itself_how_long_it_was() -> None:
     bars = [
         bar for bar in ET.fromstring(str(updates.draw()["lanes"])).iter() if bar.get("data-task")
     ]
-    assert [bar.get("data-say") for bar in bars] == [None, "f run: 1 s, from 5 s, attempt 2"]
+    assert [bar.get("data-say") for bar in bars] == [
+        "f failed attempt: 5 s, from 0 s, attempt 1",
+        "f run: 1 s, from 5 s, attempt 2",
+    ]
 
 
 def test_how_much_longer_is_told_with_every_message_and_is_no_news() -> None:
@@ -276,3 +279,16 @@ def test_how_much_longer_is_unknown_without_a_forecast() -> None:
         )[0]["left"]
         is None
     )
+
+
+def test_the_critical_path_of_a_run_goes_along_edges_and_not_from_task_to_task_of_a_worker() -> (
+    None
+):
+    """a -> c, b -> d: w0 runs b, and then c, for which a was ready long before"""
+    dag = Dag.from_edges(["a", "b", "c", "d"], [("a", "c"), ("b", "d")])
+    spans = (run(0, "w1", 0, 1), run(1, "w0", 0, 5), run(2, "w0", 5, 9), run(3, "w1", 5, 6))
+    now = snapped(dag, "DDDD", *spans, state=RunState.OK, finished_at=1_009.0)
+    updates = updates_of(now)
+    updates.update(now)
+
+    assert updates.draw()["critical"] == ["0-2"]
