@@ -130,7 +130,7 @@ def wrapped(text: str, room: float, size: float = 12.0, *, after: str = ", ") ->
     A part that is longer than that has a line of its own. after: the text that ends a part; a
     sentence is broken after blanks.
 
-    >>> wrapped("one cause, another cause", 90), wrapped("one cause, another", 70, after=" ")
+    >>> wrapped("one cause, another cause", 90), wrapped("one cause, another", 80, after=" ")
     (['one cause,', 'another cause'], ['one cause,', 'another'])
     """
     lines: list[str] = []
