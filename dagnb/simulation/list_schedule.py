@@ -16,7 +16,8 @@ Source: Graham 1969, Bounds on Multiprocessing Timing Anomalies, doi:10.1137/011
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from itertools import repeat
 
@@ -25,6 +26,20 @@ from dagnb.graph.resources import DEFAULT
 from dagnb.planning.plan import Plan, next_in_order
 from dagnb.planning.planner import Costs, Pool
 from dagnb.simulation.simulated_run import StepCosts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunProgress:
+    """The state of a run at one moment.
+
+    done: steps that need not run any more. running: step -> seconds. n_workers: that have started.
+    """
+
+    done: Set[int]
+    running: Mapping[int, float]
+    n_workers: int
+
+    __repr__ = brief
 
 
 class ListSchedule:
@@ -73,6 +88,15 @@ class ListSchedule:
     def makespan_s(self, scenario: Costs) -> float:
         """Returns the makespan with these costs, seconds. O(steps log steps + edges)."""
         return _Play(self, scenario).end_s()
+
+    def rest_s(self, scenario: Costs, progress: RunProgress) -> float:
+        """Returns the seconds from this moment of a run to its end. O(steps log steps + edges).
+
+        progress: its running steps with the seconds that they still take.
+        """
+        play = _Play(self, scenario)
+        play.go_on(progress)
+        return play.end_s()
 
     def durations(self, scenario: Costs) -> list[float]:
         """Returns the seconds of each step on its worker, without imports."""
@@ -125,6 +149,30 @@ class _Play:
                 self.ready[schedule.queues[step]].append((schedule.priorities[step], step))
         for queue in self.ready:
             heapify(queue)
+
+    def go_on(self, progress: RunProgress) -> None:
+        """Begin with this state of the run, at moment 0, instead of with nothing."""
+        schedule = self.schedule
+        gone = {*progress.done, *progress.running}
+        self.now = 0.0
+        for queue in self.ready:
+            queue.clear()
+        for step in progress.done:
+            for reader in schedule.downstream[step]:
+                self.waiting[reader] -= 1
+        for step, n_upstream in enumerate(self.waiting):
+            if n_upstream <= 0 and step not in gone:
+                self.ready[schedule.queues[step]].append((schedule.priorities[step], step))
+        for queue in self.ready:
+            heapify(queue)
+
+        n_started = max(progress.n_workers, len(progress.running))
+        self.n_free = [n_started, *[1] * schedule.n_named]
+        self.n_missing = [max(0, schedule.cap - n_started), *[0] * schedule.n_named]
+        for step, left_s in progress.running.items():
+            number = schedule.queues[step]
+            self.n_free[number] = max(0, self.n_free[number] - 1)
+            heappush(self.ends, (left_s, step))
 
     def end_s(self) -> float:
         """Returns the moment at which the last step ends."""

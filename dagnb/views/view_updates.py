@@ -29,7 +29,7 @@ from dagnb.errors import TaskError
 from dagnb.failure import read_errors
 from dagnb.graph import shape
 from dagnb.graph.dag import Dag
-from dagnb.planning.plan import Forecast
+from dagnb.planning.planner import Problem
 from dagnb.protocol.messages import RunState, TaskState
 from dagnb.protocol.run_description import RunDescription
 from dagnb.trace.critical import chain_steps
@@ -66,20 +66,19 @@ def graph_of(description: RunDescription) -> Message:
     }
 
 
+MAX_UNKNOWN = 3
+"""names of functions that never ran, beside the time left"""
+
+
 class ViewUpdates:
     """Makes the messages of one run, one after the other."""
 
     def __init__(
-        self,
-        description: RunDescription,
-        submitted_s: float,
-        planned: Trace | None = None,
-        forecast: Forecast | None = None,
+        self, description: RunDescription, submitted_s: float, planned: Trace | None = None
     ) -> None:
         """Begin without any message.
 
-        planned: simulated run of the plan, outlined on the timeline. forecast: used where the
-        description holds none. submitted_s: epoch seconds.
+        planned: simulated run of the plan, outlined on the timeline. submitted_s: epoch seconds.
         """
         self.description = description
         self.submitted_s = submitted_s
@@ -87,9 +86,8 @@ class ViewUpdates:
         self.dag: Dag = description.dag
         self.picture: Picture = layout.of_dag(self.dag)
         self.facts = RunFacts(submitted_s)
-        self._remaining = Remaining(
-            len(description.names), description.forecast or forecast, planned
-        )
+        self._remaining = Remaining(description)
+        self._problem: Problem | None = None
         self._serial = 0
         self._n_workers = 0
         self._n_spans = 0
@@ -101,14 +99,18 @@ class ViewUpdates:
         self._drawn_at: Snapshot | None = None
         self._head_before: Message = {}
 
-    def foresee(self, planned: Trace, forecast: Forecast) -> None:
-        """Take the simulated run and the forecast of the plan, which became known after the start.
+    def foresee(self, planned: Trace) -> None:
+        """Take the simulated run of the plan, which became known after the start.
 
-        planned, forecast: as at the start. Drawings show the outlines from the next one on.
+        Drawings show its outlines from the next one on.
         """
         self.planned = planned
-        n_tasks = len(self.description.names)
-        self._remaining = Remaining(n_tasks, self.description.forecast or forecast, planned)
+
+    def expect(self, problem: Problem) -> None:
+        """Take the costs of the plan, which became known after the start, for the time left."""
+        if problem is not self._problem:
+            self._problem = problem
+            self._remaining = Remaining(self.description, problem)
 
     def update(self, now: Snapshot) -> tuple[Message, bool]:
         """Take in a snapshot.
@@ -210,10 +212,21 @@ class ViewUpdates:
             "running": running,
         }
 
-    def _left(self, now: Snapshot) -> list[float] | None:
+    def _left(self, now: Snapshot) -> list[float] | Message | None:
+        """Returns [median, p10, p90], or a lower bound and the functions that nothing is known of.
+
+        Seconds; None when the run is over.
+        """
         left = self._remaining.left(now)
         if left is None:
             return None
+        if left.unknown:
+            names = list(map(plain, left.unknown[:MAX_UNKNOWN]))
+            return {
+                "at_least": round(left.p10_s, 2),
+                "unknown": names,
+                "n_more": len(left.unknown) - len(names),
+            }
         return [round(seconds, 2) for seconds in (left.p50_s, left.p10_s, left.p90_s)]
 
     def _add_spans(self, now: Snapshot) -> set[int]:

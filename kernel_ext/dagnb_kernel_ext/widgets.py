@@ -167,10 +167,11 @@ class Feed:
                 return True
         if plan.problem is None:
             return False
-        forecast, outlook = predicted(plan), forecast_of(plan)
-        if forecast is None or outlook is None:
+        updates.expect(plan.problem)
+        outlook = forecast_of(plan)
+        if predicted(plan) is None or outlook is None:
             return is_over  # of a large plan, it is made while the run goes on
-        updates.foresee(outlook.trace, forecast)
+        updates.foresee(outlook.trace)
         return True
 
     def _expected_plan(self, updates: ViewUpdates) -> Plan | None:

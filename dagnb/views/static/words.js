@@ -10,10 +10,16 @@ function secondsText(seconds) {
   return hours ? `${hours} h ${minutes} min` : `${minutes} min ${whole % 60} s`;
 }
 
-// left: [median, low, high] in seconds; since: seconds that have passed since then.
+// left: [median, low, high] in seconds, or {at_least, unknown, n_more} where functions are unknown;
+// since: seconds that have passed since then.
 function leftText(left, since) {
-  if (!left) return "time left: unknown";
+  if (!left) return "";
   const rough = (seconds) => (seconds > 9.5 && seconds < 59.5 ? `${Math.round(seconds)} s` : secondsText(seconds));
+  if (left.unknown) {
+    const names = left.unknown.join(", ") + (left.n_more ? ` and ${left.n_more} more` : "");
+    const bound = left.at_least - since;
+    return bound < 0.5 ? `time left unknown: ${names} never ran before` : `at least ${rough(bound)} left, not counting ${names} (never ran before)`;
+  }
   const [middle, low, high] = left.map((seconds) => rough(Math.max(0, seconds - since)));
   return left[0] - since < 0.5 && left[2] - since < 1 ? "about to end" : `about ${middle} left (${low} to ${high})`;
 }

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagnb.graph.dag import Dag
-from dagnb.planning.plan import Forecast
-from dagnb.planning.planner import Costs, Pool
+from dagnb.planning.planner import Basis, Costs, Pool, Problem, Uncertainty
 from dagnb.protocol.messages import RunState
 from dagnb.simulation.simulate import simulate
 from dagnb.views.errors import MAX_ERRORS
@@ -240,45 +239,63 @@ def test_a_bar_of_a_later_attempt_says_itself_how_long_it_was() -> None:
     ]
 
 
+KNOWN = Problem(
+    dag=graphs.chain(4),
+    costs=Costs(
+        default_run_s=2.5,
+        basis=dict.fromkeys(range(4), Basis("4 samples")),
+        uncertainty=Uncertainty(default_run=0.1, batch=0.2),
+    ),
+    pool=Pool(cap=1),
+)
+
+
 def test_how_much_longer_is_told_with_every_message_and_is_no_news() -> None:
-    told = replace(
-        description_of(graphs.chain(4)),
-        forecast=Forecast(p10_s=8.0, p50_s=10.0, p90_s=15.0, known=1.0),
-    )
-    now = replace(snapped(graphs.chain(4), "WWWW"), description=told)
-    updates = ViewUpdates(told, 1_000.0)
-
-    assert updates.update(now)[0]["left"] == [10.0, 8.0, 15.0]
-    message, is_news = updates.update(replace(now, seen=replace(now.seen, states="DDWW")))
-    assert (message["left"], is_news) == ([5.0, 4.0, 7.5], True)
-    assert (
-        updates.update(replace(now, seen=replace(now.seen, states="DDWW", now=1_007.0)))[1] is False
-    )
-    assert updates.everything()["left"] == [5.0, 4.0, 7.5]
-
-
-def test_a_forecast_that_comes_later_tells_how_much_longer_and_outlines_the_plan() -> None:
-    now = snapped(graphs.chain(4), "DDWW")
+    now = snapped(graphs.chain(4), "WWWW")
     updates = updates_of(now)
-    before = updates.update(now)[0]["left"]
+    updates.expect(KNOWN)
 
+    first = updates.update(now)[0]["left"]
+    done = replace(now.seen, states="DDWW", now=now.seen.now + 5.0)
+    message, is_news = updates.update(replace(now, seen=done))
+    later = replace(now, seen=replace(done, now=done.now + 0.25))
+    after, is_news_later = updates.update(later)
+
+    assert isinstance(first, list)
+    assert isinstance(message["left"], list)
+    assert isinstance(after["left"], list)
+    assert first[0] == pytest.approx(10.0, rel=0.2)
+    assert first[1] < first[0] < first[2]
+    assert message["left"][0] == pytest.approx(5.0, rel=0.2)
+    assert (is_news, is_news_later) == (True, False)
+    assert after["left"][0] == pytest.approx(message["left"][0] - 0.25, abs=0.011)
+    assert updates.everything()["left"] == after["left"]
+
+
+def test_a_plan_that_is_simulated_later_is_outlined_then() -> None:
+    updates = updates_of(snapped(graphs.chain(4), "DDWW"))
     planned = simulate(floating(graphs.chain(4)), Costs(default_run_s=2.5), Pool(cap=1))
-    updates.foresee(planned, Forecast(p10_s=8.0, p50_s=10.0, p90_s=15.0, known=1.0))
 
-    left = updates.update(now)[0]["left"]
-    assert before is None
-    assert isinstance(left, list)
-    assert left[0] == pytest.approx(5.0, abs=0.1)
+    updates.foresee(planned)
+
     assert updates.planned is planned
 
 
-def test_how_much_longer_is_unknown_without_a_forecast() -> None:
-    assert (
-        ViewUpdates(description_of(graphs.chain(4)), 1_000.0).update(
-            snapped(graphs.chain(4), "WWWW")
-        )[0]["left"]
-        is None
-    )
+def test_of_functions_that_never_ran_three_are_named_beside_a_lower_bound() -> None:
+    names = [f"t{i}" for i in range(5)]
+    dag = Dag.from_edges(names, [], functions=["<b>known", "f", "g", "h", "i"])
+    basis = {0: Basis("4 samples")}
+    problem = Problem(dag=dag, costs=Costs(run_s={0: 8.0}, basis=basis), pool=Pool(cap=1))
+    now = snapped(dag, "RRRRR")
+    updates = updates_of(now)
+    updates.expect(problem)
+
+    left = updates.update(now)[0]["left"]
+
+    assert isinstance(left, dict)
+    assert left["unknown"] == ["f", "g", "h"]
+    assert left["n_more"] == 1
+    assert 3.0 < left["at_least"] < 8.0
 
 
 def test_the_critical_path_of_a_run_goes_along_edges_and_not_from_task_to_task_of_a_worker() -> (
