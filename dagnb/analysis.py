@@ -111,7 +111,7 @@ def export(run: Run[Any] | Past | str, to: str = "chrome") -> str:
     planned = None
     if isinstance(run, Run) and run.plan is not None:
         expected = forecast_of(run.plan)
-        planned = expected.trace if expected is not None else None
+        planned = expected.trace if expected is not None and expected.is_known else None
     return chrome_trace(
         finished.trace, planned=planned, name=description.name, upstream=description.upstream
     )

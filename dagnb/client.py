@@ -452,7 +452,7 @@ def _predicted_s(planned: Plan) -> float | None:
     Returns None where it is unknown, or where a simulation would take long.
     """
     plan_forecast = forecast_of(planned)
-    if plan_forecast is None:
+    if plan_forecast is None or not plan_forecast.is_known:
         return None
     # A cached property: a forecast that was computed before costs nothing.
     is_known = "forecast" in vars(plan_forecast)

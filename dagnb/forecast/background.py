@@ -76,8 +76,10 @@ class BackgroundForecast:
     def _predict_later(self, plan: Plan) -> None:
         """Forecast a large plan, if its run lasts that long."""
         plan_forecast = forecast_of(plan)
-        if plan_forecast is None or len(plan.steps) <= PREDICTED_STEPS:
+        if plan_forecast is None or not plan_forecast.is_known:
             return
+        if len(plan.steps) <= PREDICTED_STEPS:
+            return  # it is made already
         if not self._over.wait(STEP_S * len(plan.steps)):
             _ = plan_forecast.trace  # first, so that who sees the forecast need not wait for it
             _ = plan_forecast.forecast
@@ -88,12 +90,12 @@ class BackgroundForecast:
 
 
 def predicted(plan: Plan) -> Forecast | None:
-    """Returns the forecast of a plan; None where costs are unknown.
+    """Returns the forecast of a plan; None where costs are unknown, or guesses.
 
     It is also None for a large plan that has not been simulated yet.
     """
     plan_forecast = forecast_of(plan)
-    if plan_forecast is None:
+    if plan_forecast is None or not plan_forecast.is_known:
         return None
     if len(plan.steps) > PREDICTED_STEPS and "forecast" not in vars(plan_forecast):
         return None

@@ -38,10 +38,15 @@ class PlannerResult:
     __repr__ = brief
 
     @property
+    def is_known(self) -> bool:
+        """True if there is a plan, and its forecast is more than a guess."""
+        return self.plan_forecast is not None and self.plan_forecast.is_known
+
+    @property
     def cells(self) -> tuple[str, ...]:
         """The line under HEADS; a dash stands for what is not known."""
         planned = f"{1e3 * self.planning_s:.1f}"
-        if self.forecast is None or self.outcome is None:
+        if self.forecast is None or self.outcome is None or not self.is_known:
             return (self.planner, *["-"] * (len(HEADS) - 2), planned)
         return (
             self.planner,
@@ -67,13 +72,26 @@ class Comparison(ShownOrText):
 
     @property
     def best(self) -> PlannerResult | None:
-        """The shortest plan by its median; None when no planner found one."""
+        """The shortest plan by its median; None when no planner found one.
+
+        Where durations are guesses, it is the shortest if these hold.
+        """
         return self.lines[0] if self.lines and self.lines[0].plan is not None else None
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The functions that never ran, if there is no forecast yet because of them."""
+        best = self.best
+        if best is None or best.plan_forecast is None or best.is_known:
+            return ()
+        return best.plan_forecast.unknown
 
     def __repr__(self) -> str:
         best = self.best
         result = "none found a plan"
-        if best is not None and best.forecast is not None:
+        if self.unknown:
+            result = "no forecast yet"
+        elif best is not None and best.forecast is not None:
             makespan_s = best.forecast.p50_s
             result = f"best {cut(best.planner, 40)}, predicted makespan {makespan_s:.4g} s"
         planners = number(len(self.lines), "planner")
@@ -84,6 +102,8 @@ class Comparison(ShownOrText):
         rows = aligned([HEADS, *[line.cells for line in self.lines]], str.rjust)
         problems = [f"{line.planner}: {line.problem}" for line in self.lines if line.problem]
         text = [self.name, *rows, *problems]
+        if self.unknown:
+            text.insert(1, f"No forecast yet: {', '.join(self.unknown)} never ran")
         return "\n".join(text)
 
 

@@ -146,6 +146,8 @@ def makespans(description: RunDescription, trace: Trace, plan: Plan | None = Non
     """
     replayed = replay(description.plan, trace, description.pool or Pool())
     expected = forecast_of(plan) if plan is not None else None
+    if expected is not None and not expected.is_known:
+        expected = None  # a guess is no plan that a run could be measured by
     forecast, planned = description.forecast, None
     delays: tuple[DelayCause, ...] = ()
     if expected is not None:

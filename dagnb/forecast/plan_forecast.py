@@ -13,6 +13,10 @@ from dagnb.simulation.scenarios import forecast
 from dagnb.simulation.simulate import Outcome, outcome_of, play, trace_of
 from dagnb.trace.trace import Trace
 
+KNOWN_ENOUGH = 0.9
+"""share of the predicted run time that must be known for a forecast to be shown: a guess may be off
+by a factor of hundreds"""
+
 
 @dataclass(frozen=True)
 class PlanForecast:
@@ -29,11 +33,29 @@ class PlanForecast:
         return self._simulated[0]
 
     @cached_property
+    def unknown(self) -> tuple[str, ...]:
+        """The functions without measurements and hints, in the order of the DAG."""
+        unknown = {}
+        for task, call in enumerate(self.problem.dag.calls):
+            if not self.problem.costs.basis.get(task, UNKNOWN).is_known:
+                unknown[call.function] = True
+        return tuple(unknown)
+
+    @cached_property
+    def known(self) -> float:
+        """The share of predicted run time that rests on measurements or hints, 0 to 1."""
+        return known_share(self.problem.costs, len(self.problem.dag))
+
+    @property
+    def is_known(self) -> bool:
+        """True if the forecast says something: guesses are a small part of it."""
+        return not self.unknown or self.known >= KNOWN_ENOUGH
+
+    @cached_property
     def forecast(self) -> Forecast:
         """The percentiles of the makespan, seconds."""
         costs, pool = self.problem.costs, self.problem.pool
-        known = known_share(costs, len(self.problem.dag))
-        return forecast(self.plan, costs, pool, known=known)
+        return forecast(self.plan, costs, pool, known=self.known)
 
     @cached_property
     def outcome(self) -> Outcome:

@@ -78,6 +78,8 @@ class TimeLeft:
     p90_s: float
     unknown: tuple[str, ...] = ()
 
+    __repr__ = brief
+
     def later(self, passed_s: float) -> TimeLeft:
         """Returns the same forecast when so many seconds more have passed."""
         return TimeLeft(
@@ -103,6 +105,8 @@ class FunctionFactor:
     own: Sequence[float]
     ended: list[float] = field(default_factory=list)
     so_far: list[float] = field(default_factory=list)
+
+    __repr__ = brief
 
     @property
     def is_measured(self) -> bool:

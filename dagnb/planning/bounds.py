@@ -174,13 +174,12 @@ def gap(makespan_s: float, bound: Bound) -> float:
 def certificate(makespan_s: float, bound: Bound) -> str:
     """Returns the conclusion about a plan with this makespan, in words."""
     relative = gap(makespan_s, bound)
-    if relative <= _EXACT:
-        return "proven optimal"
-    if relative <= TIGHT:
-        return f"proven within {100 * relative:.2g} %"
     if relative == math.inf:
         return "no better plan known; nothing bounds it"
-    return f"no better plan known; the bound allows {100 * relative:.0f} %"
+    if relative <= _EXACT:
+        return "optimal, if these durations hold"
+    percent = f"{100 * relative:.2g}" if relative <= TIGHT else f"{100 * relative:.0f}"
+    return f"at most {percent} % above optimal, if these durations hold"
 
 
 def earliest(costs: Costs, pool: Pool, resources: Resources) -> float:

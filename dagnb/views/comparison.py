@@ -13,7 +13,7 @@ from dagnb.views.markup import element, escaped
 from dagnb.views.page import fragment, scrolled, table
 from dagnb.views.palette import colours
 from dagnb.views.timeline import bars, entries, length
-from dagnb.views.wording import bytes_text, counted, held_text, seconds_text
+from dagnb.views.wording import bytes_text, counted, held_text, listed, seconds_text
 
 WIDTH = 900.0
 _HEADS = (
@@ -39,14 +39,19 @@ _LANE, _LANES_HIGH = 11.0, 150.0
 
 _DASH = "-"
 
+_UNKNOWN = 4
+"""functions that never ran which are named"""
+
 
 def comparison_html(comparison: Comparison) -> str:
     """The table and the picture, to be shown in a notebook or kept in a file."""
-    rows = [_row(line, is_best=line is comparison.best) for line in comparison.lines]
-    body = [
-        element("h3", escaped(comparison.name)),
-        table(_HEADS, rows, right=range(1, len(_HEADS))),
-    ]
+    best = comparison.best if not comparison.unknown else None
+    rows = [_row(line, is_best=line is best) for line in comparison.lines]
+    body = [element("h3", escaped(comparison.name))]
+    if comparison.unknown:
+        names = listed(comparison.unknown, _UNKNOWN)
+        body.append(element("p", escaped(f"No forecast yet: {names} never ran")))
+    body.append(table(_HEADS, rows, right=range(1, len(_HEADS))))
     for line in comparison.lines:
         if line.problem:
             reason = escaped(f"{line.planner}: {line.problem}")
@@ -61,7 +66,7 @@ def comparison_svg(comparison: Comparison) -> str:
     planned: list[PlannerResult] = []
     span_s = 0.0
     for line in comparison.lines:
-        if line.plan is not None and line.plan_forecast is not None and len(planned) < _MOST:
+        if line.plan_forecast is not None and line.is_known and len(planned) < _MOST:
             planned.append(line)
             span_s = max(span_s, length(line.plan_forecast.trace, None))
     if not planned:
@@ -83,7 +88,7 @@ def _row(line: PlannerResult, *, is_best: bool) -> tuple[str, ...]:
     name = escaped(line.planner)
     planned = seconds_text(line.planning_s)
     # A planner that found no plan has dashes here, and its reason below the table.
-    if line.forecast is None or line.outcome is None:
+    if line.forecast is None or line.outcome is None or not line.is_known:
         return (name, *[_DASH] * (len(_HEADS) - 2), planned)
     return (
         element("b", f"{name}, shortest") if is_best else name,

@@ -58,7 +58,7 @@ def report_html(
     planned = predicted
     if plan is not None and predicted is None:
         outlook = forecast_of(plan)
-        planned = outlook.trace if outlook is not None else None
+        planned = outlook.trace if outlook is not None and outlook.is_known else None
     body = [
         _head(now, trace, created),
         element("p", escaped(counts_text(counts(now.seen)))),

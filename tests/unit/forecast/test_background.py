@@ -15,10 +15,11 @@ from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Costs, Pool, Problem
 from tests import graphs
 from tests.unit.forecast.past_runs import floating
+from tests.unit.known_costs import known
 
 LIMIT_S = 20.0
 DIAMOND = graphs.diamond()
-PROBLEM = Problem(dag=DIAMOND, costs=Costs(default_run_s=1.0), pool=Pool(cap=2))
+PROBLEM = Problem(dag=DIAMOND, costs=known(Costs(default_run_s=1.0)), pool=Pool(cap=2))
 
 
 def test_a_plan_has_no_problem_until_its_costs_are_known_and_then_its_forecast() -> None:
@@ -56,7 +57,7 @@ def test_a_plan_without_readable_costs_stays_as_it_was(caplog: pytest.LogCapture
 
 def large_plan() -> tuple[Plan, Problem]:
     dag = graphs.fan_out(PREDICTED_STEPS)
-    return floating(dag), Problem(dag=dag, costs=Costs(), pool=Pool(cap=2))
+    return floating(dag), Problem(dag=dag, costs=known(Costs(), len(dag)), pool=Pool(cap=2))
 
 
 def is_simulated(plan: Plan) -> bool:

@@ -15,18 +15,21 @@ from dagnb.graph import client_hook
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Costs, LinearCost, Planner, Pool, Problem, StartCost
 from tests import graphs
+from tests.unit.known_costs import known
 
-SECOND = Costs(
-    default_run_s=1.0,
-    default_output_bytes=1_000_000,
-    fetch=LinearCost(0.0, 1e-6),
-    store=LinearCost(0.0, 1e-6),
-    load=LinearCost(),
-    dump=LinearCost(),
-    commit_s=0.0,
-    wake_s=0.0,
-    cold=StartCost(),
-    warm=StartCost(),
+SECOND = known(
+    Costs(
+        default_run_s=1.0,
+        default_output_bytes=1_000_000,
+        fetch=LinearCost(0.0, 1e-6),
+        store=LinearCost(0.0, 1e-6),
+        load=LinearCost(),
+        dump=LinearCost(),
+        commit_s=0.0,
+        wake_s=0.0,
+        cold=StartCost(),
+        warm=StartCost(),
+    )
 )
 """every task runs 1 s and gives a megabyte, which takes 1 s to store and 1 s to fetch"""
 
@@ -213,3 +216,15 @@ def test_it_shows_the_picture_where_there_is_one(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(client_hook, "_client", drawing)
 
     assert join()._repr_mimebundle_() == drawn
+
+
+def test_of_functions_that_never_ran_a_comparison_shows_no_seconds() -> None:
+    problem = Problem(dag=graphs.fan_in(2), costs=Costs(), pool=Pool(cap=3, eager=False))
+
+    compared = compare_plans(problem, {"apart": Apart(), "together": Together()}, "x")
+
+    assert compared.unknown == ("a0", "a1", "b")
+    lines = str(compared).splitlines()
+    assert lines[1] == "No forecast yet: a0, a1, b never ran"
+    assert [line.split()[1:7] for line in lines[3:]] == [["-"] * 6] * 2
+    assert repr(compared) == "<comparison of 2 planners on x: no forecast yet>"

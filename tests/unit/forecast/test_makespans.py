@@ -12,9 +12,10 @@ from dagnb.planning.planner import Costs, Pool, Problem, Uncertainty
 from dagnb.trace.trace import Phase
 from tests import graphs
 from tests.unit.forecast.past_runs import description_of, floating, lived
+from tests.unit.known_costs import known
 
 POOL = Pool(cap=2)
-EXPECTED = Costs(default_run_s=1.0, uncertainty=Uncertainty(batch=0.1))
+EXPECTED = known(Costs(default_run_s=1.0, uncertainty=Uncertainty(batch=0.1)))
 REAL = EXPECTED.with_(run_s={1: 3.0})
 TOLD = {"pool": {"cap": 2}}
 

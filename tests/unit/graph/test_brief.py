@@ -24,6 +24,7 @@ from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Costs, Pool, Problem
 from dagnb.simulation.simulate import simulate
 from tests import graphs
+from tests.unit.known_costs import known
 
 MANY = 3_300
 ONE_LINE = 200
@@ -49,7 +50,8 @@ def merge(counts: list[int]) -> int:
 def tree(n: int) -> Problem:
     """n counts -> merge"""
     dag = Dag.of(merge([count(str(i)) for i in range(n)]))
-    return Problem(dag=dag, costs=Costs(run_s=dict.fromkeys(range(n + 1), 1.0)), pool=Pool(cap=2))
+    costs = known(Costs(run_s=dict.fromkeys(range(n + 1), 1.0)), n + 1)
+    return Problem(dag=dag, costs=costs, pool=Pool(cap=2))
 
 
 @pytest.fixture(scope="module")

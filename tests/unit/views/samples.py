@@ -17,6 +17,7 @@ from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.run_description import RunDescription
 from dagnb.trace.trace import Phase, Span, Trace
 from dagnb.views.snapshot import Snapshot
+from tests.unit.known_costs import MEASURED
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = (
@@ -83,7 +84,9 @@ def floating(dag: Dag, *, resources: Resources = DEFAULT) -> Plan:
 def predicted(plan: Plan, **known: Any) -> Plan:
     """The plan with its problem: containers start cold, one of them warm. known: prices."""
     pool = Pool(cap=4, eager=False, linger_s=0.5, warm={DEFAULT: 1})
-    return replace(plan, problem=Problem(dag=plan.dag, costs=Costs(**known), pool=pool))
+    measured: dict[str, Any] = {"basis": dict.fromkeys(range(len(plan.dag)), MEASURED)}
+    costs = Costs(**measured | known)
+    return replace(plan, problem=Problem(dag=plan.dag, costs=costs, pool=pool))
 
 
 def trace(

@@ -15,6 +15,7 @@ from dagnb.views.comparison import comparison_html, comparison_svg
 from dagnb.views.palette import colours
 from dagnb.views.show import bundle
 from tests import graphs
+from tests.unit.known_costs import known
 from tests.unit.views.samples import HOSTILE, SVG, Tags, job, parsed, pinned, texts
 
 
@@ -34,7 +35,9 @@ class Dealer:
 def compared(name: str = "total", **planners: int) -> Comparison:
     dag = job(8)
     problem = Problem(
-        dag=dag, costs=Costs(default_run_s=1.0, cold=StartCost(invoke_s=0.5)), pool=Pool(cap=4)
+        dag=dag,
+        costs=known(Costs(default_run_s=1.0, cold=StartCost(invoke_s=0.5))),
+        pool=Pool(cap=4),
     )
     ticks = iter(range(100))
     return compare_plans(
@@ -96,7 +99,7 @@ def test_a_notebook_shows_the_page_and_a_terminal_the_table() -> None:
 
 def test_hundreds_of_workers_are_a_small_timeline() -> None:
     dag = graphs.fan_out(500)
-    problem = Problem(dag=dag, costs=Costs(), pool=Pool(cap=300))
+    problem = Problem(dag=dag, costs=known(Costs(), len(dag)), pool=Pool(cap=300))
     svg = comparison_svg(compare_plans(problem, {"p": Dealer(300)}, "wide"))
 
     assert float(parsed(svg).get("height", "")) < 300

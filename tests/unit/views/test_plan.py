@@ -151,7 +151,8 @@ def test_a_plan_that_knows_its_problem_says_what_is_predicted_of_it() -> None:
     assert words[0] == "Planner dealt: 4 tasks on 3 workers"
     assert words[1] == "Forecast: 5 s (4.51 to 5.56 s in 8 of 10 runs)"
     assert (
-        words[2] == "7.5 GB·s · 1 cold start, 1 warm · no better plan known; the bound allows 25 %"
+        words[2]
+        == "7.5 GB·s · 1 cold start, 1 warm · at most 25 % above optimal, if these durations hold"
     )
     assert words[3].startswith("With these durations, no plan takes less than 4 s: the longest way")
     assert words[4] == "Durations from past runs or hints"
@@ -208,17 +209,20 @@ def test_the_makespan_is_explained_by_parts_that_fill_the_bar() -> None:
 
 def test_functions_that_never_ran_are_named_before_any_number_is_believed() -> None:
     dag = Dag.from_edges("abc", [], functions="fgh")
-    plan = predicted(
-        pinned(dag, ["w0"]),
-        basis={0: HINTED, 1: Basis("unknown; as 3 other functions", is_known=False), 2: UNKNOWN},
+    guessed = Basis("unknown; as 3 other functions", is_known=False)
+    mostly = predicted(
+        pinned(dag, ["w0"]), run_s={0: 18.0, 1: 1.0, 2: 1.0}, basis={0: HINTED, 1: guessed}
     )
+    guess = predicted(pinned(dag, ["w0"]), basis={0: HINTED, 1: guessed, 2: UNKNOWN})
 
-    assert "g, h never ran: 33 % of the run time is known" in texts(parsed(plan_svg(plan)))
-    bare = predicted(pinned(dag, ["w0"]))
-    assert texts(parsed(plan_svg(bare)))[1:3] == [
-        "No forecast yet: f, g, h never ran",
-        "All times here are guesses.",
+    shown = texts(parsed(plan_svg(mostly)))
+    assert "g, h never ran: 90 % of the run time is known" in shown
+    assert any(line.startswith("Forecast: ") for line in shown)
+    assert texts(parsed(plan_svg(guess)))[1:3] == [
+        "No forecast yet: g, h never ran",
+        "3 tasks, 1 of them on the longest path",
     ]
+    assert not [text for text in texts(parsed(plan_svg(guess))) if re.search(r"\d m?s\b", text)]
 
 
 def test_a_plan_gives_its_image_for_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
