@@ -7,15 +7,12 @@ from functools import cached_property
 
 from dagnb.graph.brief import brief
 from dagnb.planning.bounds import Bound, lower_bound
+from dagnb.planning.evidence import is_known, known_share, unknown_functions
 from dagnb.planning.plan import Forecast, Plan
-from dagnb.planning.planner import UNKNOWN, Costs, Problem
+from dagnb.planning.planner import Problem
 from dagnb.simulation.scenarios import forecast
 from dagnb.simulation.simulate import Outcome, outcome_of, play, trace_of
 from dagnb.trace.trace import Trace
-
-KNOWN_ENOUGH = 0.9
-"""share of the predicted run time that must be known for a forecast to be shown: a guess may be off
-by a factor of hundreds"""
 
 
 @dataclass(frozen=True)
@@ -35,21 +32,17 @@ class PlanForecast:
     @cached_property
     def unknown(self) -> tuple[str, ...]:
         """The functions without measurements and hints, in the order of the DAG."""
-        unknown = {}
-        for task, call in enumerate(self.problem.dag.calls):
-            if not self.problem.costs.basis.get(task, UNKNOWN).is_known:
-                unknown[call.function] = True
-        return tuple(unknown)
+        return unknown_functions(self.problem.dag, self.problem.costs)
 
     @cached_property
     def known(self) -> float:
         """The share of predicted run time that rests on measurements or hints, 0 to 1."""
         return known_share(self.problem.costs, len(self.problem.dag))
 
-    @property
+    @cached_property
     def is_known(self) -> bool:
         """True if the forecast says something: guesses are a small part of it."""
-        return not self.unknown or self.known >= KNOWN_ENOUGH
+        return is_known(self.problem)
 
     @cached_property
     def forecast(self) -> Forecast:
@@ -89,14 +82,3 @@ def forecast_of(plan: Plan) -> PlanForecast | None:
     # Stored with the plan itself: a dictionary beside it would keep plans alive.
     cache: dict[str, PlanForecast] = plan.__dict__
     return cache.setdefault("_forecast", PlanForecast(plan, plan.problem))
-
-
-def known_share(costs: Costs, n_tasks: int) -> float:
-    """Returns the share of predicted run time that rests on measurements or hints, 0 to 1."""
-    total = known = 0.0
-    for task in range(n_tasks):
-        run_s = costs.run(task)
-        total += run_s
-        if costs.basis.get(task, UNKNOWN).is_known:
-            known += run_s
-    return known / total if total > 0 else 0.0

@@ -20,6 +20,7 @@ from typing import ClassVar
 
 from dagnb.errors import ConfigError, PlanError
 from dagnb.planning.bounds import certificate, lower_bound
+from dagnb.planning.evidence import is_known
 from dagnb.planning.kept import with_kept_results
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Planner, Problem
@@ -77,8 +78,10 @@ class Best:
         chosen = ranked[0]
         if not problem.costs.uncertainty.is_certain:
             chosen = most_robust(problem, ranked)
-        makespan_s = outcome(chosen, problem.costs, problem.pool).makespan_s
-        note = f"from {chosen.planner}; {certificate(makespan_s, bound)}"
+        note = f"from {chosen.planner}"
+        if is_known(problem):
+            makespan_s = outcome(chosen, problem.costs, problem.pool).makespan_s
+            note += f"; {certificate(makespan_s, bound)}"
         return replace(chosen, planner=self.name, notes=(*chosen.notes, note))
 
     def _improved(self, problem: Problem, ranked: list[Plan], bound_s: float) -> Plan:

@@ -20,6 +20,7 @@ from dagnb import registry
 from dagnb.errors import ConfigError, PlanError, UnknownNameError
 from dagnb.graph.shape import width
 from dagnb.planning.bounds import Bound, certificate, gap, lower_bound
+from dagnb.planning.evidence import is_known
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
 from dagnb.simulation.simulate import outcome
@@ -93,7 +94,7 @@ class Exact:
             bound = Bound(answer.bound_s, reason)
         if gap(makespan_s, bound) > 2 * EXACT:
             plan, makespan_s = _shortest(problem, [plan, *plans_of(problem, RIVALS)])
-        notes = (_verdict(makespan_s, bound), answer.figures)
+        notes = (_verdict(problem, makespan_s, bound), answer.figures)
         return replace(plan, planner=self.name, notes=notes)
 
     def _workers(self, problem: Problem) -> int:
@@ -139,9 +140,12 @@ def _shortest(problem: Problem, plans: Iterable[Plan]) -> tuple[Plan, float]:
     return plan, best.makespan_s
 
 
-def _verdict(makespan_s: float, bound: Bound) -> str:
-    bound_text = f"{bound.seconds:.6g} s"
+def _verdict(problem: Problem, makespan_s: float, bound: Bound) -> str:
     # Both the known makespan and the bound are rounded to parts of EXACT.
-    if gap(makespan_s, bound) <= 2 * EXACT:
+    is_optimal = gap(makespan_s, bound) <= 2 * EXACT
+    if not is_known(problem):
+        return "optimal, if guessed durations hold" if is_optimal else "best found"
+    bound_text = f"{bound.seconds:.6g} s"
+    if is_optimal:
         return f"optimal: {bound_text} is the bound ({bound.reason})"
     return f"best found, bound {bound_text} ({bound.reason}): {certificate(makespan_s, bound)}"

@@ -12,9 +12,9 @@ import pytest
 from dagnb import task
 from dagnb.forecast.costs import codes_of, expected_costs
 from dagnb.forecast.knowledge import Knowledge
-from dagnb.forecast.plan_forecast import known_share
 from dagnb.graph.dag import Dag
 from dagnb.graph.lineage import lineage
+from dagnb.planning.evidence import known_share
 from dagnb.planning.planner import Costs, LinearCost, Pool, StartCost, Uncertainty
 from dagnb.prediction.estimate import Estimate
 from dagnb.run_history.history import History

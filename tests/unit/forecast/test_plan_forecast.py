@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from dagnb.forecast.plan_forecast import forecast_of, known_share
+from dagnb.forecast.plan_forecast import forecast_of
+from dagnb.planning.evidence import known_share
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import HINTED, UNKNOWN, Basis, Costs, Pool, Problem, Uncertainty
 from dagnb.simulation.scenarios import MOST_QUICK, forecast
