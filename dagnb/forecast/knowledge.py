@@ -54,31 +54,44 @@ class Knowledge:
         self._platforms: dict[str, tuple[int, list[Act], dict[bool, Platform]]] = {}
 
     def predictor(self, names: Iterable[str]) -> Predictor:
-        """Returns the predictor, after learning all runs of functions of these names.
+        """Returns a predictor of its own that has learnt all runs of functions of these names.
 
         Raises HistoryError.
         """
         with self._up_to_date():
-            wanted = sorted(set(names))
-            self._restore([name for name in wanted if name not in self._read])
-            groups: dict[int, list[str]] = {}
-            for name in wanted:
-                groups.setdefault(self._read[name], []).append(name)
-            # One query for all names read equally far, which in a notebook is mostly one.
-            for after, group in groups.items():
-                runs, last = self.history.samples(group, after)
-                for run in newest_runs(runs, MOST_RUNS):
-                    self._predictor.learn(run.samples, run.run, run.number)
-                    for name in {sample.name for sample in run.samples}:
-                        self._n_unsaved[name] = self._n_unsaved.get(name, 0) + 1
-                self._read.update(dict.fromkeys(group, last))
-            self._save()
-            return self._predictor
+            try:
+                self._learn(sorted(set(names)))
+            except BaseException:
+                # An interrupt may leave runs learnt that are not noted as read: these would be
+                # learnt twice, and saved so.
+                self._clear()
+                raise
+            return self._predictor.copy()
+
+    def _learn(self, names: Sequence[str]) -> None:
+        self._restore([name for name in names if name not in self._read])
+        groups: dict[int, list[str]] = {}
+        for name in names:
+            groups.setdefault(self._read[name], []).append(name)
+        # One query for all names read equally far, which in a notebook is mostly one.
+        for after, group in groups.items():
+            runs, last = self.history.samples(group, after)
+            for run in newest_runs(runs, MOST_RUNS):
+                self._predictor.learn(run.samples, run.run, run.number)
+                for name in {sample.name for sample in run.samples}:
+                    self._n_unsaved[name] = self._n_unsaved.get(name, 0) + 1
+            self._read.update(dict.fromkeys(group, last))
+        self._save()
 
     def _restore(self, names: Sequence[str]) -> None:
         """Goes on from what other processes have learnt of these names."""
         self._read.update(dict.fromkeys(names, 0))
-        for name, saved in self._states.read(names, self._birth).items():
+        saved_states = self._states.read(names, self._birth)
+        newest = self.history.newest_sample() if saved_states else 0
+        for name, saved in saved_states.items():
+            # The history was replaced by an older copy of itself: numbers are given a second time.
+            if saved.last > newest:
+                continue
             # A state of these rules and this history that cannot be read is learnt anew.
             with contextlib.suppress(ValueError, TypeError):
                 self._predictor.put(name, Learnt.unpack(saved.state))

@@ -30,8 +30,12 @@ from dagnb.prediction.observation import Sample, Target, evenly
 
 # The prior of the chance: a mean of 5 %, worth ten attempts. It counts from the first failure on.
 PRIOR_FAILED, PRIOR_PASSED = 0.5, 9.5
-# The prior of the correlation of attempts in a run, worth so many runs of many attempts.
-CORRELATION, CORRELATION_RUNS = 0.01, 2.0
+# The prior of the correlation of attempts in a run, worth a run of so many attempts.
+CORRELATION, CORRELATION_ATTEMPTS = 0.01, 50.0
+# The largest correlation. At 1 all attempts of a run would fail, or none, and no law would be left.
+MOST_ALIKE = 0.5
+# Attempts of one run beyond so many say no more of the correlation.
+MOST_PAIRS = 50.0
 # The part of its weight that a run keeps when one more was seen: half after 14.
 FORGET = 0.95
 # Runs, and failed attempts, remembered.
@@ -40,7 +44,7 @@ RUNS, ATTEMPTS = 40, 128
 CHANGED = 0.5
 # Values by which a law is described, and draws that its quantiles are taken from.
 VALUES, _DRAWS = 32, 1_024
-# Failures of a task at most, where its policy is unknown.
+# Failures of a task that are expected at most: more are hopeless, and slow to simulate.
 MOST = 10
 # A failure may take no time at all, whose logarithm would be infinite.
 _FLOOR_S = Target.RUN.floor
@@ -106,8 +110,10 @@ class FailureModel:
     ) -> FailureLaw | None:
         """Returns the law of the next run; None if nothing fails.
 
-        most: failures of a task, and back_offs: of its policy; see FailureLaw. None: as measured.
+        most: failures of a task, up to MOST, and back_offs: of its policy; see FailureLaw. None: as
+        measured.
         """
+        most = min(most, MOST)
         if not self.chances or not self.failed or most < 1:
             return None
         seconds, is_share = self._seconds
@@ -146,13 +152,15 @@ class FailureModel:
         failed = sum(run.weight * run.failed for run in self.runs)
         mean = (PRIOR_FAILED + failed) / (PRIOR_FAILED + PRIOR_PASSED + attempts)
         spread = mean * (1.0 - mean)
-        between, n = CORRELATION_RUNS * CORRELATION, CORRELATION_RUNS
+        between, n = CORRELATION_ATTEMPTS * CORRELATION, CORRELATION_ATTEMPTS
         for run in self.runs:
-            # A run of one attempt shows no correlation.
+            # Kleinman: a run weighs as its pairs of attempts. A single attempt shows nothing, and
+            # two of which one failed nearly nothing.
+            weight = run.weight * min(MOST_PAIRS, run.attempts - 1.0)
             apart = (run.failed / run.attempts - mean) ** 2 / spread - 1.0 / run.attempts
-            between += run.weight * apart
-            n += run.weight * (1.0 - 1.0 / run.attempts)
-        return min(1.0, max(0.0, between / n))
+            between += weight * apart
+            n += weight * (1.0 - 1.0 / run.attempts)
+        return min(MOST_ALIKE, max(0.0, between / n))
 
     @cached_property
     def _seconds(self) -> tuple[tuple[float, ...], bool]:

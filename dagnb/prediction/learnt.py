@@ -122,7 +122,7 @@ class Learnt:
     # ---- in a file ----
 
     def pack(self) -> bytes:
-        """Returns its bytes, for `unpack`."""
+        """Returns its bytes and their checksum, for `unpack`."""
         models = []
         for (target, function), model in self.models.items():
             batches = list(map(_values, model.batches))
@@ -131,11 +131,14 @@ class Learnt:
             models.append((target.value, function, *row))
         failures = {function: _values(model) for function, model in self.failures.items()}
         packed: bytes = msgpack.packb([models, self.newest, self.runs, failures])
-        return packed
+        return _checksum(packed) + packed
 
     @classmethod
     def unpack(cls, packed: bytes) -> Learnt:
         """Returns what `pack` had. Raises ValueError or TypeError for other bytes."""
+        checksum, packed = packed[:_CHECKSUM_BYTES], packed[_CHECKSUM_BYTES:]
+        if checksum != _checksum(packed):
+            raise ValueError("the state of a function is damaged")
         fitted, newest, runs, failed = msgpack.unpackb(packed)
         models = {}
         for target, function, *row in fitted:
@@ -150,6 +153,13 @@ class Learnt:
             runs=tuple(PastRun(run, number, Total(*total)) for run, number, total in runs),
             failures=MappingProxyType(failures),
         )
+
+
+_CHECKSUM_BYTES = 8
+
+
+def _checksum(packed: bytes) -> bytes:
+    return hashlib.sha256(packed).digest()[:_CHECKSUM_BYTES]
 
 
 def _values(row: Any) -> list[Any]:

@@ -99,6 +99,13 @@ class Predictor:
         for name, tasks in sorted(by_name.items()):
             self.put(name, self.known(name).learnt(tasks, run or f"number {number}", number))
 
+    def copy(self) -> Predictor:
+        """Returns a predictor that knows the same, and which later runs and hints do not change."""
+        other = Predictor()
+        other._learnt, other._names = dict(self._learnt), dict(self._names)
+        other._n_runs = self._n_runs
+        return other
+
     def known(self, name: str) -> Learnt:
         """Returns what is known of the functions of a name."""
         return self._learnt.get(name) or Learnt()

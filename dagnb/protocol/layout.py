@@ -109,7 +109,7 @@ def _records(
     edges: Sequence[tuple[Edge, ...]],
     bodies: Iterable[bytes],
 ) -> Iterator[Record]:
-    sinks, kept = set(plan.sinks), kept_steps(plan)
+    sinks, kept, followed = set(plan.sinks), kept_steps(plan), next_in_order(plan)
     body_of = iter(bodies)
     for i, step in enumerate(plan.steps):
         yield Record(
@@ -117,6 +117,7 @@ def _records(
             priority=step.priority,
             is_sink=i in sinks,
             together=i in kept,
+            is_followed=i in followed,
             retries=plan.dag.calls[step.task].options.retries,
             upstream=step.upstream,
             edges=edges[i],
@@ -202,7 +203,7 @@ def _edges(plan: Plan, queue_of: list[int]) -> tuple[list[tuple[Edge, ...]], int
                 several.setdefault(u, [*alone[u]]).append(edge)
     for u, edges in several.items():
         alone[u] = tuple(edges)
-    # The machine knows an edge of an order by its place: the last, to a task that does not read u.
+    # The machine knows an edge of an order by its place: it is the last one.
     for u, after in following.items():
         start, n_awaited = starts[after], len(awaited[after])
         bit, priority = start + n_awaited - 1, plan.steps[after].priority

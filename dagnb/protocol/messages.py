@@ -30,8 +30,8 @@ Edge = tuple[int, int, int, int, int, int]
 """An edge to a downstream task: (task, bit of the edge, first bit of the task, number of its bits,
 queue of the task, its priority). `complete` needs no more of a task that it may make ready.
 
-The last edge of a task may be one of order alone: its task follows on a worker that holds its order
-and does not read the result."""
+The last edge of a task may be one of order alone (`Record.is_followed`): its task follows on a
+worker that holds its order and does not read the result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +62,14 @@ class Record:
 
     together: an instance that takes the task takes its only reader, too, once no other input of the
         reader is missing. Both are in one queue.
+    is_followed: the last edge is one of order alone, see Edge.
     """
 
     queue: int
     priority: int
     is_sink: bool
     together: bool = False
+    is_followed: bool = False
     retries: int
     upstream: tuple[int, ...]
     edges: tuple[Edge, ...]
@@ -86,7 +88,7 @@ class Record:
     def pack(self) -> bytes:
         """Returns a MessagePack array: [queue, priority, flags, retries, upstream, edges, body].
 
-        flags: 1 for a sink, 2 for `together`, 0 for neither.
+        flags: 1 for a sink, plus 2 for `together`, plus 4 for `is_followed`.
 
         The scripts rely on the order: they read the first elements and stop there. Edges are flat
         because a table for each edge is what costs in Lua.
@@ -96,7 +98,7 @@ class Record:
             [
                 self.queue,
                 self.priority,
-                int(self.is_sink) + 2 * self.together,
+                int(self.is_sink) + 2 * self.together + 4 * self.is_followed,
                 self.retries,
                 self.upstream,
                 flat,
@@ -116,8 +118,9 @@ class Record:
         return cls(
             queue=queue,
             priority=priority,
-            is_sink=flags == 1,
-            together=flags == 2,
+            is_sink=bool(flags & 1),
+            together=bool(flags & 2),
+            is_followed=bool(flags & 4),
             retries=retries,
             upstream=tuple(upstream),
             edges=edges,

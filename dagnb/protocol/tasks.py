@@ -12,7 +12,8 @@ instance whose lease ran out, sets bits that are set already. `n_set` only saves
   on whichever instance it was computed, and a second computation would prove nothing.
 - A worker that holds its order has edges that carry no value, from each of its steps to the next.
   The bit is set when the step is done, backs off, failed or is skipped, and is never cleared, since
-  the next step needs nothing of it. So no retry, and no loss, delays another step.
+  the next step needs nothing of it. So the next step begins while this one backs off. It waits for
+  a step that itself waits for an input, also where that input has to be computed again.
 - A run that looks finished is checked once more for the bytes of its sinks. A server that evicts,
   or a person who deletes keys, would else leave a run that is `ok` without results.
 """
@@ -313,10 +314,8 @@ class Tasks:
 
         It comes last. It is an order alone: the step does not read this task.
         """
-        edges = self.records[task].edges
-        if not edges or task in self.records[edges[-1][0]].upstream:
-            return None
-        return edges[-1]
+        record = self.records[task]
+        return record.edges[-1] if record.is_followed else None
 
     def _let_pass(self, task: int, now: float) -> None:
         """Let the next step in the order begin, though this one has no result yet or will not."""

@@ -234,6 +234,12 @@ class History:
             runs[run].samples.append(_sample(row))
         return list(runs.values()), rows[-1][0] if rows else after
 
+    def newest_sample(self) -> int:
+        """Returns the number of the sample that was recorded last, 0 before the first."""
+        with self._open() as db:
+            row = db.execute("select seq from sqlite_sequence where name = 'samples'").fetchone()
+        return row[0] if row is not None else 0
+
     def acts(self, platform: str, after: int = 0) -> tuple[list[Act], int]:
         """Returns the acts of a platform, newest first. after, second value: see `samples`."""
         with self._open() as db:

@@ -160,6 +160,9 @@ class _Play:
         for step in progress.done:
             for reader in schedule.downstream[step]:
                 self.waiting[reader] -= 1
+        for step in gone:
+            # It never becomes ready again, though an input of it may be computed anew.
+            self.waiting[step] = -1
         for step, n_upstream in enumerate(self.waiting):
             if n_upstream <= 0 and step not in gone:
                 self.ready[schedule.queues[step]].append((schedule.priorities[step], step))

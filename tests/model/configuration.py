@@ -117,6 +117,7 @@ class Configuration:
                     priority=task,
                     is_sink=task in self.sinks,
                     together=self.reader(task) >= 0,
+                    is_followed=bool(edges) and task not in self.upstream[edges[-1][0]],
                     retries=self.retries,
                     upstream=upstream,
                     edges=tuple(edges),

@@ -51,6 +51,6 @@ ORDER = (
         "a reader is taken for the next in the order, and may be skipped with nothing",
         _TWO,
         "I4 edges",
-        ("_successor", "not edges or task in self.records[edges[-1][0]].upstream", "not edges"),
+        ("_successor", "if record.is_followed", "if record.edges"),
     ),
 )

@@ -125,6 +125,7 @@ def _records(
             priority=priority[t],
             is_sink=t in sinks,
             together=t in together and is_alone,
+            is_followed=t in before.values(),
             retries=retries[t],
             upstream=upstream,
             edges=edges,

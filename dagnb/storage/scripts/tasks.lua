@@ -125,17 +125,12 @@ local function leave_running(c, task, owner)
   return worker_of(c, owner)
 end
 
--- The place among the edges of a task of the one to the next step in the order of a worker that
--- holds it, which comes last: its child does not read the task. Behind the last where there is none.
-local function successor_at(c, task, edges)
-  local last = #edges - 5
-  if last > 0 then
-    local _, _, _, _, _, _, upstream = record_of(c, edges[last])
-    if not contains(upstream, task) then
-      return last
-    end
-  end
-  return #edges + 1
+-- The edges of a task, and the place of the one to the next step in the order of a worker that holds
+-- it, which comes last: its child does not read the task. Behind the last where there is none.
+local function followed_edges(c, task)
+  local packed, at, _, _, _, _, _, _, is_followed = record_of(c, task)
+  local edges = edges_of(packed, at)
+  return edges, is_followed and #edges - 5 or #edges + 1
 end
 
 -- Set or clear the bits of edges, those from `last` on left out. A child with one edge needs no bit:
@@ -311,8 +306,7 @@ end
 
 -- Let the next step in the order begin, though this one has no result yet, or never will.
 local function let_pass(c, task)
-  local edges = edges_of(record_of(c, task))
-  local at = successor_at(c, task, edges)
+  local edges, at = followed_edges(c, task)
   if at > #edges then
     return
   end
@@ -330,11 +324,11 @@ local function skip_below(c, task)
   while #stack > 0 do
     task = remove(stack)
     let_pass(c, task)
-    local edges = edges_of(record_of(c, task))
+    local edges, at = followed_edges(c, task)
     if #edges > WHOLE * 6 then
       read_all(c)
     end
-    for i = 1, successor_at(c, task, edges) - 1, 6 do
+    for i = 1, at - 1, 6 do
       local child = edges[i]
       if state_of(c, child) == WAITING then
         skip(c, child)
@@ -383,13 +377,13 @@ local uncomplete
 do
   -- Make one task wait again; those of its inputs that are gone, too, go on the stack.
   local function uncomplete_one(c, task, stack)
-    local packed, at, _, _, sink, _, upstream = record_of(c, task)
+    local _, _, _, _, sink, _, upstream = record_of(c, task)
     set_state(c, task, WAITING)
     call('HDEL', c.p .. 'v', id(task))
     call('HDEL', c.p .. 'r', id(task))
     count_settled(c, 1, sink)
-    local edges = edges_of(packed, at)
-    mark(c, edges, '0', successor_at(c, task, edges))
+    local edges, at = followed_edges(c, task)
+    mark(c, edges, '0', at)
     event(c, 'lost', task, '')
     for _, up in ipairs(upstream) do
       if state_of(c, up) == DONE and is_gone(c, up) then

@@ -83,11 +83,12 @@ do
 
   -- A record is an array of seven: byte 0 is its head, the elements follow one by one. The edges
   -- stay packed, because most steps do not need them.
-  -- Returns packed, where its edges begin, queue, priority, sink, retries, upstream, together.
+  -- Returns packed, where its edges begin, queue, priority, sink, retries, upstream, together, and
+  -- whether the last edge is one of order alone.
   function record_of(c, task)
     local packed = packed_of(c, task)
     local at, queue, priority, flags, retries, upstream = unpack_limit(packed, 5, 1)
-    return packed, at, id(queue), priority, flags % 2, retries, upstream, flags >= 2
+    return packed, at, id(queue), priority, flags % 2, retries, upstream, flags % 4 >= 2, flags >= 4
   end
 
   function queue_of(c, task)

@@ -17,6 +17,7 @@ from dagnb.graph.lineage import lineage
 from dagnb.planning.evidence import known_share
 from dagnb.planning.planner import Costs, LinearCost, Pool, StartCost, Uncertainty
 from dagnb.prediction.estimate import Estimate
+from dagnb.prediction.predictor import Predictor
 from dagnb.run_history.history import History
 from dagnb.simulation.scenarios import forecast
 from tests.unit.forecast.past_runs import floating, on_a_day, remember
@@ -201,15 +202,14 @@ def test_a_thousand_new_calls_of_equal_size_are_predicted_at_once_and_known_ones
 ) -> None:
     past = workflow(0.2, 5.0)
     remember(knowledge.history, "r1", floating(past), real(past), POOL)
-    predictor, n_predicted = knowledge.predictor(["part", "merge"]), 0
-    predict = predictor.predict
+    n_predicted, predict = 0, Predictor.predict
 
     def counted(*args: Any) -> Estimate:
         nonlocal n_predicted
         n_predicted += 1
         return predict(*args)
 
-    monkeypatch.setattr(predictor, "predict", counted)
+    monkeypatch.setattr(Predictor, "predict", counted)
     new = [100.0 + i for i in range(1_000)]
     dag = workflow(*new, 0.2, 5.0)
     n_sizes = len({node.packed.n_bytes for node in dag.nodes[:-1]})

@@ -171,3 +171,56 @@ def test_no_more_than_most_runs_are_learnt_at_once(
     Knowledge(history).predictor(NAMES)
 
     assert learnt == ["f", "g", "h"]
+
+
+def test_an_interrupt_while_runs_are_learnt_teaches_none_of_them_twice(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(history, *map(str, range(8)))
+    known, learn = Knowledge(history), Predictor.learn
+
+    def interrupted(self: Predictor, samples: object, run: str, number: int) -> None:
+        if run == "5":
+            raise KeyboardInterrupt
+        learn(self, samples, run, number)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictor, "learn", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            known.predictor(NAMES)
+    after = known.predictor(NAMES)
+
+    for other in (after, Knowledge(history).predictor(NAMES)):
+        model = other.known("t0").model(Target.RUN, "c0")
+        assert model is not None
+        assert len(model.batches) == 8
+
+
+def test_a_history_that_was_replaced_by_an_older_copy_is_learnt_anew(
+    history: History, learnt: list[str]
+) -> None:
+    keep(history, "a", "b")
+    before = history.path.read_bytes()
+    keep(history, "c", "d", "e", "f")
+    Knowledge(history).predictor(NAMES)
+    for path in history.path.parent.glob("history.sqlite-*"):
+        path.unlink()
+    history.path.write_bytes(before)
+    keep(history, "later")
+    learnt.clear()
+
+    Knowledge(history).predictor(NAMES)
+
+    assert learnt == ["a", "b", "later"]
+
+
+def test_a_predictor_does_not_change_when_others_learn(history: History) -> None:
+    keep(history, "a")
+    known = Knowledge(history)
+    first = known.predictor(NAMES)
+    keep(history, *"bcdefgh", run_s=9.0)
+
+    second = known.predictor(NAMES)
+
+    assert first.predict(Target.RUN, "c0", "t0", 0).p50 == pytest.approx(1.0)
+    assert second.predict(Target.RUN, "c0", "t0", 0).p50 == pytest.approx(9.0)

@@ -12,7 +12,7 @@ import pytest
 from dagnb.forecast.time_left import LARGE_STEPS, FunctionFactor, RestOfRun, TimeLeft
 from dagnb.graph.dag import Dag
 from dagnb.planning.planner import Basis, Costs, Pool, Uncertainty
-from dagnb.simulation.list_schedule import RunProgress
+from dagnb.simulation.list_schedule import ListSchedule, RunProgress
 from tests.unit.forecast.past_runs import floating
 
 MEASURED = Basis("4 samples")
@@ -139,3 +139,16 @@ def test_the_time_left_some_seconds_later_is_shorter_by_these_and_never_negative
     assert TimeLeft(p10_s=1.0, p50_s=3.0, p90_s=math.inf, unknown=("f",)).later(2.0) == TimeLeft(
         p10_s=0.0, p50_s=1.0, p90_s=math.inf, unknown=("f",)
     )
+
+
+def test_a_step_that_is_done_is_not_run_again_when_its_input_is() -> None:
+    """c reads a and b; the bytes of a are lost after b, which takes long, is done."""
+    names = ["a-0", "b-0", "c-0"]
+    edges = [("a-0", "b-0"), ("a-0", "c-0"), ("b-0", "c-0")]
+    dag = Dag.from_edges(names, edges, functions=["a", "b", "c"])
+    costs = Costs(run_s={0: 1.0, 1: 100.0, 2: 1.0})
+    schedule = ListSchedule(floating(dag), costs, Pool(cap=1))
+
+    rest_s = schedule.rest_s(costs, RunProgress(done={1}, running={}, n_workers=1))
+
+    assert rest_s == pytest.approx(2.0, abs=0.1)

@@ -151,3 +151,39 @@ def test_the_failures_of_a_task_are_as_many_as_the_law_expects_and_at_most_its_r
     assert {len(task) for task in drawn} == {0, 1, 2}
     assert {seconds for task in drawn for seconds, _ in task} == {1.0, 3.0}
     assert {task[1][1] for task in drawn if len(task) == 2} == {2.0}
+
+
+@pytest.mark.parametrize("n_ok", [20, 1_000])
+@pytest.mark.parametrize("last", [[failed(1.0)], [OK] * 9 + [failed(1.0)], [failed(*[1.0] * 5)]])
+def test_a_small_run_that_failed_does_not_make_all_attempts_alike(
+    n_ok: int, last: list[Sample]
+) -> None:
+    law = law_of(taught([OK] * n_ok, last))
+
+    assert statistics.fmean(law.chances) < 0.2
+    assert law.mean_failures < 0.6
+
+
+def test_runs_that_failed_as_a_whole_still_leave_a_law() -> None:
+    law = law_of(taught(*[[OK] * 100, [failed(*[1.0] * 100)]] * 5))
+
+    assert 0.0 < min(law.chances) < max(law.chances) < 1.0
+
+
+def test_any_history_of_rare_failures_has_a_law() -> None:
+    source = random.Random(3)
+    for _ in range(200):
+        runs = []
+        for _ in range(source.randint(1, 20)):
+            n = source.choice([1, 2, 10, 100, 1_000])
+            tasks = [failed(1.0) if source.random() < 0.005 else OK for _ in range(n)]
+            runs.append(tasks)
+        law = taught(*runs).law()
+        assert law is None or 0.0 < statistics.fmean(law.chances) < 0.5
+
+
+def test_no_policy_lets_a_plan_count_on_more_than_ten_failures_of_a_task() -> None:
+    law = taught([OK] * 20, [failed(*[1.0] * 5)]).law(1_000, [[1.0]])
+
+    assert law is not None
+    assert law.most == 10
