@@ -264,9 +264,10 @@ class Run(Generic[R]):
         Raises UnknownTaskError, which is a KeyError, or AmbiguousNameError.
         """
         if task is None:
-            upstream, sinks = self.description.upstream, self.description.sinks
-            trace = session.wait(self._settled(None, with_logs=False)).whole_trace
-            return time_use_text(TimeUse.of(upstream, sinks, trace))
+            now = session.wait(self._settled(None, with_logs=False))
+            upstream, sinks = now.description.upstream, now.description.sinks
+            time_use = TimeUse.of(upstream, sinks, now.trace_so_far, is_over=now.is_over)
+            return time_use_text(time_use)
         return why(self.look(), self.description.names, self.description.upstream, task)
 
     def log(self, task: str) -> str:

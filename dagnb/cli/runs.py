@@ -66,7 +66,7 @@ def show(options: argparse.Namespace) -> int:
         submitted = moment_text(seen.submitted_at)
         print(f"run {run.id}  {short_name(run.description.name)}  {seen.state}  {submitted}")
         print(counts_text(run.status))
-        print(trace_text(run.trace))
+        print(trace_text(run.snapshot().whole_trace))
         print(f"`dagnb why {run.id}` says which chain of tasks took the time.")
         if seen.errors:
             print(f"{counted(len(seen.errors), 'failed attempt')}: `dagnb errors {run.id}`")

@@ -115,15 +115,15 @@ class FunctionFactor:
 
     def learn(self) -> None:
         """Take mean and spread of the shared factor from the tasks seen; O(MOST_SEEN) a point."""
-        if not self.ended:
+        if not self.ended and not (self.is_known and self.so_far):
             return
         if not self.is_known and len(self.ended) >= ENOUGH:
             self.own = _about_mean(self.ended)
         ended = evenly(sorted(self.ended), MOST_SEEN)
         so_far = evenly(sorted(self.so_far), MOST_SEEN)
         # The posterior on a grid about where it must lie, twice: wide, then fine.
-        middle, width = fmean(self.ended), max(1.0, self.sigma)
-        width = min(width, 3.0 * (pstdev(self.own) + 0.05))
+        middle = fmean(self.ended) if self.ended else max(self.mean, *self.so_far)
+        width = min(max(1.0, self.sigma), 3.0 * (pstdev(self.own) + 0.05))
         prior = NormalDist(self.mean, self.sigma)
         kernel = 0.05 + 0.5 * pstdev(self.own) * math.pow(len(self.own), -0.2)
         for _ in range(2):
@@ -152,7 +152,8 @@ class FunctionFactor:
         """
         log_sum = -0.5 * ((point - prior.mean) / prior.stdev) ** 2
         # Tasks that stand for several count as several.
-        each = len(self.ended) / len(ended)
+        each = len(self.ended) / max(1, len(ended))
+        each_running = len(self.so_far) / max(1, len(so_far))
         for seen in ended:
             density = 0.0
             for own in self.own:
@@ -160,7 +161,7 @@ class FunctionFactor:
             log_sum += each * math.log(density / len(self.own) + 1e-9)
         for seen in so_far:
             longer = sum(own > seen - point for own in self.own)
-            log_sum += math.log((longer + 0.1) / (len(self.own) + 0.1))
+            log_sum += each_running * math.log((longer + 0.1) / (len(self.own) + 0.1))
         return log_sum
 
     def left_s(self, so_far_s: float, predicted_s: float, chance: random.Random) -> float:
@@ -252,8 +253,12 @@ class RestOfRun:
         )
 
     def _log_ratio(self, step: int, seconds: float) -> float:
-        expected_s = self._costs.run(self._schedule.tasks[step])
-        return math.log(max(_LEAST_S, seconds) / max(_LEAST_S, expected_s))
+        expected_s = self._expected_s(self._schedule.tasks[step])
+        return math.log(max(_LEAST_S, seconds) / expected_s)
+
+    def _expected_s(self, task: int) -> float:
+        """Returns the predicted seconds of a task: not 0, of which no factor gives a time."""
+        return max(_LEAST_S, self._costs.run(task))
 
     # ---- what is left ----
 
@@ -264,7 +269,7 @@ class RestOfRun:
         import_s = dict(self._costs.import_s)
         for task, function in zip(self._schedule.tasks, self._schedule.functions, strict=True):
             factor = factors[function]
-            seconds = self._costs.run(task) * math.exp(factor.mean)
+            seconds = self._expected_s(task) * math.exp(factor.mean)
             run_s[task] = 0.0 if function in unknown else seconds
             names[task], sigmas[task], laws[task] = function, factor.sigma, factor.own
             if factor.is_measured:
@@ -337,7 +342,7 @@ class RestOfRun:
         left_s = {}
         for step, so_far_s in progress.running.items():
             factor = factors[self._schedule.functions[step]]
-            predicted_s = self._costs.run(self._schedule.tasks[step])
+            predicted_s = self._expected_s(self._schedule.tasks[step])
             is_unknown = not factor.is_known and not factor.is_measured
             left_s[step] = 0.0 if is_unknown else factor.left_s(so_far_s, predicted_s, chance)
         return replace(progress, running=left_s)

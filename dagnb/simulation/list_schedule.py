@@ -109,6 +109,8 @@ class ListSchedule:
             # Another share of CPUs than was asked for changes all scenarios by one factor.
             if self._expected_s[position]:
                 seconds *= scenario.run(task) / self._expected_s[position]
+            else:
+                seconds = scenario.run(task)
             seconds += self._fixed_s[position] + moving * self._moved_s[position]
             for failed_s, back_off_s in scenario.failures.get(task, ()):
                 seconds += failed_s + back_off_s

@@ -1,8 +1,8 @@
 """The time left of a run, as its view shows it: asked for anew when enough has changed.
 
-To ask takes some hundredths of a second (forecast/time_left.py). So it is asked once a second at
-most, when a part of the tasks has ended or a part of the time left has passed; in between, the time
-that has passed since is taken off.
+To ask takes some hundredths of a second (forecast/time_left.py). So it is asked when a part of the
+tasks has ended or a part of the time left has passed, and so seldom that a view takes little of a
+processor; in between, the time that has passed since is taken off.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 
 from dagnb.forecast.time_left import RestOfRun, TimeLeft
-from dagnb.planning.planner import Costs, Pool, Problem
+from dagnb.planning.plan import Plan
+from dagnb.planning.planner import Costs, Pool
 from dagnb.protocol.messages import TaskState
 from dagnb.protocol.run_description import RunDescription
 from dagnb.simulation.list_schedule import RunProgress
@@ -26,19 +27,27 @@ PASSED_SHARE = 0.1
 LEAST_S = 0.5
 """seconds that pass at least"""
 
+LOOK_S, FUNCTION_S, LOOK_SHARE = 0.015, 0.004, 0.03
+"""seconds of a processor that a look takes, and for each function; the share that it may take"""
+
 _SETTLED = frozenset({TaskState.DONE, TaskState.FAILED, TaskState.SKIPPED, TaskState.CANCELLED})
 
 
 class Remaining:
     """The time left of one run, from what is known of it at each look."""
 
-    def __init__(self, description: RunDescription, problem: Problem | None = None) -> None:
-        """Begin before the first task. problem: that was planned; None: no function is known."""
+    def __init__(self, description: RunDescription, plan: Plan | None = None) -> None:
+        """Begin before the first task.
+
+        plan: with the costs that are expected. Without it only what this run measures is known.
+        """
         self._plan = description.plan
         self._costs, self._pool = Costs(), description.pool or Pool()
-        # Costs are by task; where a plan has copies, a description alone does not know the tasks.
-        if problem is not None and len(problem.dag) == len(self._plan.steps):
-            self._costs, self._pool = problem.costs, problem.pool
+        if plan is not None and plan.problem is not None:
+            # Costs are by task, which only the plan itself knows of each step.
+            self._plan, self._costs, self._pool = plan, plan.problem.costs, plan.problem.pool
+        n_functions = len(set(description.functions))
+        self._pause_s = max(LEAST_S, (LOOK_S + n_functions * FUNCTION_S) / LOOK_SHARE)
         self._rest: RestOfRun | None = None
         self._ran_s: dict[int, float] = {}
         self._begun_s: dict[int, float] = {}
@@ -62,8 +71,11 @@ class Remaining:
     def _is_due(self, now: Snapshot, n_ended: int) -> bool:
         assert self._left is not None
         passed_s = now.seen.now - self._asked_at
-        if passed_s < LEAST_S:
+        if passed_s < self._pause_s:
             return False
+        functions = now.description.functions
+        if any(functions[step] in self._left.unknown for step in self._ran_s):
+            return True  # a function is unknown no more
         if n_ended - self._n_ended >= ENDED_SHARE * len(now.seen.states):
             return True
         return passed_s >= PASSED_SHARE * self._left.p10_s
@@ -80,9 +92,9 @@ class Remaining:
 
     def _progress(self, now: Snapshot, settled: set[int]) -> RunProgress:
         running = {}
-        for step, (since, _) in now.started.items():
-            if now.seen.states[step] == TaskState.RUNNING:
-                running[step] = max(0.0, now.seen.now - since)
+        for step in now.running:
+            since, _ = now.started[step]
+            running[step] = max(0.0, now.seen.now - since)
         return RunProgress(done=settled, running=running, n_workers=now.seen.n_instances)
 
     def _measured(self, settled: set[int]) -> dict[int, float]:

@@ -63,7 +63,7 @@ def report_html(
         _head(now, trace, created),
         element("p", escaped(counts_text(counts(now.seen)))),
         view_section(now, planned),
-        _section("Where the time went", _time_use(now, trace), _phases(trace)),
+        _section("Where the time went", _time_use(now), _phases(trace)),
         _compared(now, now.trace, plan),
     ]
     if plan is not None:
@@ -117,9 +117,9 @@ def _head(now: Snapshot, trace: Trace, created: str) -> str:
     return title + element("p", escaped(" · ".join(facts)), class_="text-dim")
 
 
-def _time_use(now: Snapshot, trace: Trace) -> str:
+def _time_use(now: Snapshot) -> str:
     upstream, sinks = now.description.upstream, now.description.sinks
-    return time_use_html(TimeUse.of(upstream, sinks, trace))
+    return time_use_html(TimeUse.of(upstream, sinks, now.trace_so_far, is_over=now.is_over))
 
 
 def _phases(trace: Trace) -> str:

@@ -91,6 +91,31 @@ class Snapshot:
         """
         return with_killed(self.trace, self.ended_badly)
 
+    @property
+    def running(self) -> list[int]:
+        """Tasks that run now, and whose start is known."""
+        # `find` from one to the next: few of very many tasks run at once.
+        tasks = []
+        task = self.seen.states.find(TaskState.RUNNING)
+        while task >= 0:
+            if task in self.started:
+                tasks.append(task)
+            task = self.seen.states.find(TaskState.RUNNING, task + 1)
+        return tasks
+
+    @property
+    def trace_so_far(self) -> Trace:
+        """The whole trace, and while the run goes on, its running tasks up to now."""
+        trace = self.whole_trace
+        if self.is_over:
+            return trace
+        spans = list(trace.spans)
+        for task in self.running:
+            begin_s, worker = self.started[task]
+            spans.append(Span(task, worker, Phase.RUN, begin_s, self.seen.now, detail="so far"))
+        submitted_s, finished_s = trace.submitted_s, trace.finished_s
+        return Trace.of(spans, trace.names, submitted_s=submitted_s, finished_s=finished_s)
+
 
 def ended(seen: Observation, before: Snapshot | None) -> list[int]:
     """The tasks of which an attempt may have ended since `before`, with new output."""

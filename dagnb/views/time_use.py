@@ -22,24 +22,42 @@ _NAME = 28
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeUse:
-    """The time of a run: the use of its workers, and the chain of steps that took the makespan.
+    """The time of a run: the use of its workers, and the chain of steps that took it.
 
-    chain: empty until a sink has ended.
+    chain: leads to the last result, or where there is none to the step that ended last; empty
+    before the first step. is_over: otherwise all times are those so far.
     """
 
     trace: Trace
     used: Utilisation
     chain: tuple[Link, ...]
+    is_over: bool = True
 
     __repr__ = brief
 
     @classmethod
-    def of(cls, upstream: Sequence[Sequence[int]], sinks: Sequence[int], trace: Trace) -> TimeUse:
+    def of(
+        cls,
+        upstream: Sequence[Sequence[int]],
+        sinks: Sequence[int],
+        trace: Trace,
+        *,
+        is_over: bool = True,
+    ) -> TimeUse:
         """Returns the time of a run with these steps. O(spans log spans)."""
         chain = links(explained(upstream, sinks, trace))
         if all(link.task < 0 for link in chain):
-            chain = ()  # no sink has ended yet
-        return cls(trace=trace, used=utilisation(trace), chain=chain)
+            # A run that failed, or goes on, has no result: what came last took its time.
+            acts = [(span.end_s, span.task) for span in trace.spans if span.task >= 0]
+            last = (max(acts)[1],) if acts else ()
+            chain = links(explained(upstream, last, trace)) if last else ()
+        return cls(trace=trace, used=utilisation(trace), chain=chain, is_over=is_over)
+
+    @property
+    def whole(self) -> str:
+        """The length of the run in words: "makespan 2.4 s", or "so far 2.4 s"."""
+        word = "makespan" if self.is_over else "so far"
+        return f"{word} {seconds_text(self.trace.makespan_s)}"
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """Returns task, when, seconds of the makespan, and what they were, of each link.
@@ -109,10 +127,10 @@ def time_use_text(time_use: TimeUse) -> str:
     whole = seconds_text(time_use.trace.makespan_s)
     lines = [line for line in (used_text(time_use.used),) if line]
     if not time_use.chain:
-        return "\n".join([*lines, "No result is there yet, so no chain of tasks led to it."])
+        return "\n".join([*lines, "No task has run."])
 
     segments = [segment for link in time_use.chain for segment in link.segments]
-    lines.append(f"makespan {whole}: {explained_text(segments)}")
+    lines.append(f"{time_use.whole}: {explained_text(segments)}")
     lines.append(f"the chain of tasks that took these {whole}:")
     rows = [(_name(row[0]), *row[1:]) for row in time_use.rows()]
     wide = [max(len(row[i]) for row in rows) for i in range(3)]
@@ -127,19 +145,21 @@ def _name(text: str) -> str:
 
 def time_use_html(time_use: TimeUse) -> str:
     """The time of a run for a page: a line, the bar of the makespan, and a row a step."""
-    line = element("p", escaped(used_text(time_use.used)))
+    used = used_text(time_use.used)
+    line = element("p", escaped(used)) if used else ""
     if not time_use.chain:
-        return line
+        return line or element("p", "No task has run.")
     segments = [segment for link in time_use.chain for segment in link.segments]
     whole = seconds_text(time_use.trace.makespan_s)
-    bar = explained_bar(segments, width=900, title=f"makespan {whole}")
+    bar = explained_bar(segments, width=900, title=time_use.whole)
     parts = shares(segments)
-    picture = stacked(bar, label=f"makespan {whole}: {explained_text(segments)}", is_styled=False)
+    label = f"{time_use.whole}: {explained_text(segments)}"
+    picture = stacked(bar, label=label, is_styled=False)
     rows = []
     for *short, by_what in time_use.rows():
         cells = [element("span", escaped(text), style="white-space:nowrap") for text in short]
         rows.append((*cells, escaped(by_what)))
-    heads = ("task", "when", "took", "by what")
-    note = f"This chain of tasks took the whole makespan: its seconds add up to {whole}."
+    heads = ("task", "when", "took", "spent on")
+    note = f"This chain of tasks made the run as long as it is: its seconds add up to {whole}."
     chain = table(heads, rows, right=(2,)) + element("p", escaped(note), class_="text-dim")
     return line + (scrolled(picture) if parts else "") + chain

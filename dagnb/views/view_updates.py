@@ -3,7 +3,8 @@
 The first message holds everything, later ones hold what changed. Their fields:
 
 head      serial, state, reason, workers, elapsed_s
-left      seconds until the end: median, and the ends of 8 of 10 cases; null: unknown
+left      seconds until the end: median, and the ends of 8 of 10 cases; where functions are not
+          known yet, {at_least, unknown, n_more}: a bound, and their names; null: the run is over
 states    byte of a state -> positions of the tasks that are in it now, "0-3,7"
 rows      what tasks did: see dagnb.views.snapshot.Row
 running   task that runs now -> [worker in words, milliseconds after submission]
@@ -29,11 +30,11 @@ from dagnb.errors import TaskError
 from dagnb.failure import read_errors
 from dagnb.graph import shape
 from dagnb.graph.dag import Dag
-from dagnb.planning.planner import Problem
-from dagnb.protocol.messages import RunState, TaskState
+from dagnb.planning.plan import Plan
+from dagnb.protocol.messages import TaskState
 from dagnb.protocol.run_description import RunDescription
 from dagnb.trace.critical import chain_steps
-from dagnb.trace.trace import Phase, Span, Trace
+from dagnb.trace.trace import Trace
 from dagnb.views import layout
 from dagnb.views.errors import MAX_ERRORS, article
 from dagnb.views.layout import Picture, ranges
@@ -87,7 +88,7 @@ class ViewUpdates:
         self.picture: Picture = layout.of_dag(self.dag)
         self.facts = RunFacts(submitted_s)
         self._remaining = Remaining(description)
-        self._problem: Problem | None = None
+        self._plan: Plan | None = None
         self._serial = 0
         self._n_workers = 0
         self._n_spans = 0
@@ -106,11 +107,11 @@ class ViewUpdates:
         """
         self.planned = planned
 
-    def expect(self, problem: Problem) -> None:
-        """Take the costs of the plan, which became known after the start, for the time left."""
-        if problem is not self._problem:
-            self._problem = problem
-            self._remaining = Remaining(self.description, problem)
+    def expect(self, plan: Plan) -> None:
+        """Take the plan with its costs, which became known after the start, for the time left."""
+        if plan is not self._plan:
+            self._plan = plan
+            self._remaining = Remaining(self.description, plan)
 
     def update(self, now: Snapshot) -> tuple[Message, bool]:
         """Take in a snapshot.
@@ -169,7 +170,7 @@ class ViewUpdates:
         assert now is not None
         if now is self._drawn_at:
             return self._drawn
-        trace = _with_running(now)
+        trace = now.trace_so_far
         edges = set(_pairs(self._critical(now, trace), self.picture))
         lanes = timeline_svg(
             trace,
@@ -199,7 +200,7 @@ class ViewUpdates:
         if reason == now.seen.state:
             reason = ""
         running = {}
-        for task in _running(now):
+        for task in now.running:
             since, worker = now.started[task]
             since_ms = round((since - now.seen.submitted_at) * 1e3)
             running[str(task)] = [worker_text(worker), since_ms]
@@ -314,39 +315,6 @@ def _changed(states: str, before: str) -> dict[str, str]:
 
 def _error_message(error: TaskError, task: int) -> Message:
     return {"task": task, "attempt": error.attempt, "html": article(error)}
-
-
-def _with_running(now: Snapshot) -> Trace:
-    """The trace, with running tasks drawn up to now."""
-    trace = now.whole_trace
-    if now.seen.state is not RunState.RUNNING:
-        return trace
-    spans = list(trace.spans)
-    for task in _running(now):
-        begin_s, worker = now.started[task]
-        spans.append(
-            Span(
-                task,
-                worker,
-                Phase.RUN,
-                begin_s,
-                now.seen.now,
-                detail="so far",
-            )
-        )
-    return Trace.of(spans, trace.names, submitted_s=trace.submitted_s, finished_s=trace.finished_s)
-
-
-def _running(now: Snapshot) -> list[int]:
-    """Tasks that run now, and whose start is known."""
-    # `find` from one to the next: few of very many tasks run at once.
-    tasks = []
-    task = now.seen.states.find(TaskState.RUNNING)
-    while task >= 0:
-        if task in now.started:
-            tasks.append(task)
-        task = now.seen.states.find(TaskState.RUNNING, task + 1)
-    return tasks
 
 
 def _pairs(path: Sequence[int], picture: Picture) -> list[tuple[int, int]]:

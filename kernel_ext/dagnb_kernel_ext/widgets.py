@@ -167,7 +167,7 @@ class Feed:
                 return True
         if plan.problem is None:
             return False
-        updates.expect(plan.problem)
+        updates.expect(plan)
         outlook = forecast_of(plan)
         if predicted(plan) is None or outlook is None:
             return is_over  # of a large plan, it is made while the run goes on

@@ -18,7 +18,7 @@ function leftText(left, since) {
   if (left.unknown) {
     const names = left.unknown.join(", ") + (left.n_more ? ` and ${left.n_more} more` : "");
     const bound = left.at_least - since;
-    return bound < 0.5 ? `time left unknown: ${names} never ran before` : `at least ${rough(bound)} left, not counting ${names} (never ran before)`;
+    return bound < 0.5 ? `time left unknown: nothing is known of ${names} yet` : `at least ${rough(bound)} left, not counting ${names} (not known yet)`;
   }
   const [middle, low, high] = left.map((seconds) => rough(Math.max(0, seconds - since)));
   return left[0] - since < 0.5 && left[2] - since < 1 ? "about to end" : `about ${middle} left (${low} to ${high})`;

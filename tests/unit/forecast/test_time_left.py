@@ -152,3 +152,23 @@ def test_a_step_that_is_done_is_not_run_again_when_its_input_is() -> None:
     rest_s = schedule.rest_s(costs, RunProgress(done={1}, running={}, n_workers=1))
 
     assert rest_s == pytest.approx(2.0, abs=0.1)
+
+
+def test_tasks_that_all_still_run_say_that_a_known_function_is_slow() -> None:
+    """None of the first four tasks, of a second each, has ended after a minute."""
+    slow = left(104, running=dict.fromkeys(range(4), 60.0))
+    usual = left(104, running=dict.fromkeys(range(4), 0.1))
+
+    assert usual.p50_s == pytest.approx(26.0, rel=0.2)
+    assert slow.p50_s > 10 * usual.p50_s
+
+
+def test_a_function_that_was_predicted_to_take_no_time_is_measured_all_the_same() -> None:
+    costs = Costs(default_run_s=0.0, basis=dict.fromkeys(range(20), MEASURED))
+    rest = RestOfRun(floating(wide(20)), costs, Pool(cap=4))
+
+    after = rest.left(
+        RunProgress(done=set(range(4)), running={}, n_workers=4), dict.fromkeys(range(4), 5.0)
+    )
+
+    assert after.p50_s > 5.0

@@ -55,15 +55,19 @@ def test_a_long_chain_shows_its_longest_steps_in_order_and_the_sum_of_the_others
     assert rows[-1][:2] == ("80 more tasks", "in between")
 
 
-def test_a_run_without_a_result_yet_has_no_chain() -> None:
+def test_the_chain_of_a_run_without_a_result_leads_to_the_step_that_came_last() -> None:
     unfinished = trace(run(0, "w0", 0, 2), names=("a", "b"))
+    ended = TimeUse.of([(), (0,)], (1,), unfinished)
+    goes_on = TimeUse.of([(), (0,)], (1,), unfinished, is_over=False)
 
-    assert time_use_text(TimeUse.of([(), (0,)], (1,), unfinished)).splitlines() == [
-        "1 worker: 100 % computing",
-        "No result is there yet, so no chain of tasks led to it.",
-    ]
+    workers, whole, _, chain = time_use_text(ended).splitlines()
+    assert workers == "1 worker: 100 % computing"
+    assert whole == "makespan 2 s: 100 % computing"
+    assert chain.split() == ["a", "0", "to", "2", "s", "2", "s:", "computing", "2", "s"]
+    assert time_use_text(goes_on).splitlines()[1] == "so far 2 s: 100 % computing"
     empty = TimeUse.of([()], (0,), Trace.of((), "a", submitted_s=0.0, finished_s=0.0))
-    assert time_use_text(empty) == "No result is there yet, so no chain of tasks led to it."
+    assert time_use_text(empty) == "No task has run."
+    assert "No task has run." in time_use_html(empty)
 
 
 def test_the_page_shows_the_same_numbers_and_a_bar_with_a_label() -> None:

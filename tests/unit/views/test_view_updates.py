@@ -253,7 +253,7 @@ KNOWN = Problem(
 def test_how_much_longer_is_told_with_every_message_and_is_no_news() -> None:
     now = snapped(graphs.chain(4), "WWWW")
     updates = updates_of(now)
-    updates.expect(KNOWN)
+    updates.expect(replace(floating(KNOWN.dag), problem=KNOWN))
 
     first = updates.update(now)[0]["left"]
     done = replace(now.seen, states="DDWW", now=now.seen.now + 5.0)
@@ -288,7 +288,7 @@ def test_of_functions_that_never_ran_three_are_named_beside_a_lower_bound() -> N
     problem = Problem(dag=dag, costs=Costs(run_s={0: 8.0}, basis=basis), pool=Pool(cap=1))
     now = snapped(dag, "RRRRR")
     updates = updates_of(now)
-    updates.expect(problem)
+    updates.expect(replace(floating(dag), problem=problem))
 
     left = updates.update(now)[0]["left"]
 
