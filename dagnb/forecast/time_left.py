@@ -5,8 +5,8 @@
     times of its tasks --+     (FunctionFactor)                           from the present state
 
 A function's time in this run is its prediction times a factor that all its tasks share, times one
-of each task alone. The shared factor has a normal prior on the log scale: as wide as past runs were
-off, and very wide where the function never ran. Each task that has ended, and each that still runs,
+of each task alone. The shared factor has a prior on the log scale: as wide as past runs were off, and
+very wide where the function never ran. Each task that has ended, and each that still runs,
 says something of it, so a function that the history does not know is known after its first tasks.
 What functions that have run say of the whole run (a slow day) holds for the others, too.
 
@@ -150,7 +150,9 @@ class FunctionFactor:
 
         kernel: bandwidth of the density of own factors.
         """
-        log_sum = -0.5 * ((point - prior.mean) / prior.stdev) ** 2
+        # Student's law with four degrees of freedom: a normal one would not let a function be many
+        # times slower than ever, whatever its tasks show.
+        log_sum = -2.5 * math.log1p(((point - prior.mean) / prior.stdev) ** 2 / 4.0)
         # Tasks that stand for several count as several.
         each = len(self.ended) / max(1, len(ended))
         each_running = len(self.so_far) / max(1, len(so_far))
