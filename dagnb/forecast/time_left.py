@@ -5,9 +5,9 @@
     times of its tasks --+     (FunctionFactor)                           from the present state
 
 A function's time in this run is its prediction times a factor that all its tasks share, times one
-of each task alone. The shared factor has a prior on the log scale: as wide as past runs were off, and
-very wide where the function never ran. Each task that has ended, and each that still runs,
-says something of it, so a function that the history does not know is known after its first tasks.
+of each task alone. The shared factor has a prior on the log scale: as wide as past runs were off,
+and very wide where the function never ran. Each task that has ended, and each that still runs, says
+something of it, so a function that the history does not know is known after its first tasks.
 What functions that have run say of the whole run (a slow day) holds for the others, too.
 
 A task that still runs is not over: the first tasks to end are the quick ones, and their mean alone
