@@ -115,13 +115,13 @@ def retried(scale: float) -> Node[int]:
 
 @task(retries=4)
 def unreliable_after(_: int, seed: int, rounds: int) -> bytes:
-    """As `unreliable`, after another task."""
+    """Does what `unreliable` does, after another task."""
     return unreliable.function(seed, rounds)
 
 
 @task
 def block(seed: int, n_bytes: int) -> bytes:
-    """So many bytes that do not compress, hashed ten times."""
+    """Makes so many bytes that do not compress, and hashes them ten times."""
     data = random.Random(seed).randbytes(n_bytes)
     for _ in range(10):
         hashlib.sha256(data).digest()

@@ -1,4 +1,4 @@
-"""What a history costs the first plan of a process: histories of 0 to 1,000 runs, side by side.
+"""The cost of a history for the first plan of a process: histories of 0 to 1,000 runs, side by side.
 
     python benchmarks/fresh_process.py [--runs 0 10 100 1000]
 

@@ -76,7 +76,7 @@ SETTINGS = {
 
 @dataclass
 class Tally:
-    """What one planner came to. ratios: to the baseline, as bounds; gaps: to the bound; seconds: of planning."""
+    """The results of one planner. ratios: to the baseline, as bounds; gaps: to the bound; seconds: of planning."""
 
     bounds: list[float] = field(default_factory=list)
     ratios: list[float] = field(default_factory=list)

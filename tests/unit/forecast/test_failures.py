@@ -42,7 +42,7 @@ def knowledge(tmp_path: Path) -> Knowledge:
 
 
 def lived_with_failures(knowledge: Knowledge, n_runs: int, n_failing: int) -> None:
-    """So many calls of `flaky` fail once in each run, after half a second."""
+    """Remember runs in which so many calls of `flaky` fail once, after half a second."""
     source = random.Random(1)
     calls = [task for task, call in enumerate(DAG.calls) if call.function == "flaky"]
     for i in range(n_runs):

@@ -1,4 +1,4 @@
-"""What one process has learnt from a history, the next one does not learn again."""
+"""Learnt states: the next process does not learn again what is in them."""
 
 from __future__ import annotations
 
